@@ -1,0 +1,73 @@
+# The tests: one executable and one ctest test for each folder of tests/, run from the project's root.
+
+tessera_glob(sources tests EXTENSION cc)
+list(FILTER sources EXCLUDE REGEX "/tests/package/")
+
+set(folders)
+foreach(source IN LISTS sources)
+  cmake_path(RELATIVE_PATH source BASE_DIRECTORY ${PROJECT_SOURCE_DIR}/tests OUTPUT_VARIABLE path)
+  if(NOT path MATCHES "^([^/]+)/")
+    message(FATAL_ERROR "tests/${path} lies in no folder: move it to the folder of tests/ that mirrors what it tests")
+  endif()
+  list(APPEND folders ${CMAKE_MATCH_1})
+  list(APPEND sources_${CMAKE_MATCH_1} ${source})
+endforeach()
+list(REMOVE_DUPLICATES folders)
+
+set(timeout 300)
+set(environment)
+if(TESSERA_SANITIZE)
+  set(timeout 900)
+  set(environment UBSAN_OPTIONS=print_stacktrace=1)
+endif()
+if(TARGET tessera_tool)
+  list(APPEND environment TESSERA_TOOL=$<TARGET_FILE:tessera_tool>)
+endif()
+
+add_custom_target(tessera_tests)       # every test executable
+add_custom_target(tessera_rank_tests)  # those that run ranks on threads: what the thread sanitizer has to see
+set(precompiled)
+foreach(folder IN LISTS folders)
+  set(target tessera_${folder}_tests)
+  add_executable(${target} ${sources_${folder}})
+  tessera_target(${target})
+  # Test bodies run once: time to compile them counts for more. The library keeps its optimisation.
+  if(TESSERA_SANITIZE)
+    target_compile_options(${target} PRIVATE -O0)
+  elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
+    target_compile_options(${target} PRIVATE -O1)
+  endif()
+  if(TESSERA_PCH AND precompiled)
+    target_precompile_headers(${target} REUSE_FROM ${precompiled})
+  elseif(TESSERA_PCH)
+    target_precompile_headers(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/pch.h ${PROJECT_SOURCE_DIR}/cmake/pch_tests.h)
+    set(precompiled ${target})
+  endif()
+  target_link_libraries(${target} PRIVATE tessera nlohmann_json::nlohmann_json GTest::gmock_main)
+  if(TARGET tessera_testing)
+    target_link_libraries(${target} PRIVATE tessera_testing)
+  endif()
+  if(NOT folder MATCHES "^(support|layouts|core|kernels|ops|testing)$")  # tests of what stands above the library
+    if(TARGET tessera_cli)
+      target_link_libraries(${target} PRIVATE tessera_cli)
+    endif()
+    if(TARGET tessera_tool)
+      add_dependencies(${target} tessera_tool)
+    endif()
+  endif()
+  add_test(NAME ${folder} COMMAND ${target} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${folder} PROPERTIES TIMEOUT ${timeout} ENVIRONMENT "${environment}")
+  add_dependencies(tessera_tests ${target})
+  if(folder MATCHES "^(core|ops)$")
+    set_tests_properties(${folder} PROPERTIES LABELS ranks)
+    add_dependencies(tessera_rank_tests ${target})
+  endif()
+endforeach()
+
+# Installs into a folder of its own and builds and runs a project that only knows find_package(tessera).
+if(PROJECT_IS_TOP_LEVEL AND NOT TESSERA_SANITIZE)
+  add_test(NAME package COMMAND ${CMAKE_COMMAND} -D BUILD_DIR=${PROJECT_BINARY_DIR} -D CONFIG=$<CONFIG>
+                                -D CXX_COMPILER=${CMAKE_CXX_COMPILER} -D "GENERATOR=${CMAKE_GENERATOR}"
+                                -P ${PROJECT_SOURCE_DIR}/tests/package/run.cmake)
+  set_tests_properties(package PROPERTIES TIMEOUT ${timeout} LABELS package)
+endif()
