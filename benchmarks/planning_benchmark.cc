@@ -24,7 +24,8 @@ struct Case {
   std::vector<const TensorSpec*> operands;
   Attributes attributes;
 
-  explicit Case(std::vector<TensorSpec> given, Attributes with = {}) : specs(std::move(given)), attributes(std::move(with)) {
+  explicit Case(std::vector<TensorSpec> given, Attributes with = {})
+      : specs(std::move(given)), attributes(std::move(with)) {
     for (const TensorSpec& spec : specs) operands.push_back(spec.shape.empty() ? nullptr : &spec);
   }
   Case(const Case&) = delete;
@@ -35,7 +36,11 @@ std::vector<TensorSpec> matmul_operands(DeviceMesh mesh) {
   const bool two = mesh.axis_count() > 1;
   const bool three = mesh.axis_count() > 2;
   return {{{4096, 8192}, DType::kBF16, parse_layout(mesh, two ? "[dp, cp]" : "[dp, -]")},
-          {{8192, 4096}, DType::kBF16, parse_layout(mesh, three ? "[cp, tp]" : two ? "[cp, -]" : "[-, -]")}};
+          {{8192, 4096},
+           DType::kBF16,
+           parse_layout(mesh, three ? "[cp, tp]"
+                              : two ? "[cp, -]"
+                                    : "[-, -]")}};
 }
 
 void BM_PlanMatmul(benchmark::State& state) {
@@ -55,8 +60,10 @@ BENCHMARK(BM_InferMatmul)->ArgName("axes")->DenseRange(1, 3);
 std::vector<TensorSpec> attention_operands(DeviceMesh mesh) {
   const Layout query = parse_layout(mesh, "[dp, cp, -, -]");
   const Layout key = parse_layout(mesh, "[dp, -, -, -]");
-  return {{{2, 4096, 64, 512}, DType::kBF16, query}, {{2, 4096, 1, 512}, DType::kBF16, key},
-          {{2, 4096, 1, 512}, DType::kBF16, key},    {{2, 4096, 1, 2048}, DType::kI32, query}};
+  return {{{2, 4096, 64, 512}, DType::kBF16, query},
+          {{2, 4096, 1, 512}, DType::kBF16, key},
+          {{2, 4096, 1, 512}, DType::kBF16, key},
+          {{2, 4096, 1, 2048}, DType::kI32, query}};
 }
 Attributes attention_attributes() { return {{"scale_value", 0.0417}, {"attention_mode", std::int64_t{0}}}; }
 

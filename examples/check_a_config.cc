@@ -31,9 +31,11 @@ int main() {
   const CheckReport repaired = check(program, Policy::kRepair);
   for (const CheckedOp& op : repaired.ops) {
     for (const Redistribution& move : op.redistributions) {
-      fmt::print("{}: {} from {} to {}, {} bytes a rank\n", move.op, move.tensor, to_string(move.from), to_string(move.to), move.bytes_per_rank);
+      fmt::print("{}: {} from {} to {}, {} bytes a rank\n", move.op, move.tensor, to_string(move.from), to_string(move.to),
+                 move.bytes_per_rank);
     }
-    for (const CheckedTensor& output : op.outputs) fmt::print("{}: {} is {}\n", op.op, output.tensor, to_string(output.spec.layout));
+    for (const CheckedTensor& output : op.outputs)
+      fmt::print("{}: {} is {}\n", op.op, output.tensor, to_string(output.spec.layout));
   }
   return strict.diagnostics.size() == 1 && repaired.ok() ? 0 : 1;
 }

@@ -16,11 +16,13 @@ std::vector<Tensor> gated_product(const LocalCall& call) {
 }
 
 // Linear in x and w, not in gate: a pending sum must not pass through a sigmoid.
-const DistributedOp op{"gated_product", "x[m k], gate[m k], w[k n] -> out[m n] | linear x w", gated_product};
+constexpr Rule kRule = "x[m k], gate[m k], w[k n] -> out[m n] | linear x w";
+const DistributedOp op{"gated_product", kRule, gated_product};
 const DeviceMesh mesh({{"dp", 2}, {"tp", 2}});
 
 TEST(GatedProduct, InfersLayouts) {
-  EXPECT_THAT(infer_layouts_of(op, mesh, {{"[8, 4]", "[dp, -]"}, {"[8, 4]", "[dp, -]"}, {"[4, 6]", "[-, tp]"}}), ResultLayouts("[dp, tp]"));
+  EXPECT_THAT(infer_layouts_of(op, mesh, {{"[8, 4]", "[dp, -]"}, {"[8, 4]", "[dp, -]"}, {"[4, 6]", "[-, tp]"}}),
+              ResultLayouts("[dp, tp]"));
   EXPECT_THAT(infer_layouts_of(op, mesh, {{"[8, 4]", "[dp, tp]"}, {"[8, 4]", "[dp, tp]"}, {"[4, 6]", "[tp, -]"}}),
               ResultLayouts("[dp, -] partial(tp: sum)"));
 }
@@ -28,13 +30,15 @@ TEST(GatedProduct, InfersLayouts) {
 TEST(GatedProduct, RefusesWhatWouldBeWrong) {
   EXPECT_THAT(infer_layouts_of(op, mesh, {{"[8, 4]", "[-, tp]"}, {"[8, 4]", "[-, -]"}, {"[4, 6]", "[tp, -]"}}),
               FailsWith("factor-conflict", "factor k is split over 'tp' in x but whole in gate"));
-  EXPECT_THAT(infer_layouts_of(op, mesh, {{"[8, 4]", "[-, -]"}, {"[8, 4]", "[-, -] partial(tp: sum)"}, {"[4, 6]", "[-, -]"}}),
-              FailsWith("partial-operand", "gate has a pending sum over 'tp'"));
+  EXPECT_THAT(
+      infer_layouts_of(op, mesh, {{"[8, 4]", "[-, -]"}, {"[8, 4]", "[-, -] partial(tp: sum)"}, {"[4, 6]", "[-, -]"}}),
+      FailsWith("partial-operand", "gate has a pending sum over 'tp'"));
 }
 
 TEST(GatedProduct, IsProved) {
   // Every layout of every operand, sizes that the mesh does not divide, pending sums; results computed and compared.
-  EXPECT_THAT(prove(op, {TensorCase{{4, 6}}, TensorCase{{4, 6}}, TensorCase{{6, 3}}}, {}, DeviceMesh({{"dp", 2}, {"tp", 2}})), IsSound());
+  const Proof proof = prove(op, {TensorCase{{4, 6}}, TensorCase{{4, 6}}, TensorCase{{6, 3}}}, {}, mesh);
+  EXPECT_THAT(proof, IsSound());
 }
 
 TEST(GatedProduct, WouldBeFoundOutIfItsRuleWereWrong) {

@@ -29,7 +29,8 @@ Tensor run_layer(Communicator& comm, Dispatcher& dispatcher, DeviceMesh mesh) {
   const DTensor index_key = part("index_key", {kBatch, kSequence, 1, kIndexDim}, "[-, -, -, -]");
   const DTensor index_weights = part("index_weights", {kBatch, kSequence, kIndexHeads}, "[-, cp:head_tail, -]");
 
-  const DTensor indices = dispatcher.dispatch(comm, "lightning_indexer", {index_query, index_key, index_weights}, {{"sparse_count", 6L}})[0];
+  const DTensor indices =
+      dispatcher.dispatch(comm, "lightning_indexer", {index_query, index_key, index_weights}, {{"sparse_count", 6L}})[0];
   const auto none = std::nullopt;
   const DTensor out = dispatcher.dispatch(comm, "sparse_flash_attention",
                                           {query, latent, none, indices, none, none, none, query_rope, key_rope},

@@ -21,7 +21,8 @@ int main() {
     const std::vector<IndexSet> owned = shard_of(layout, shape, coordinate);
     std::string rows;
     for (const Interval& interval : owned[1]) rows += fmt::format("{}-{} ", interval.begin, interval.end - 1);
-    fmt::print("{:4}  ({}, {})      {:13}  {}\n", rank, coordinate[0], coordinate[1], to_string(local_shape(layout, shape, coordinate)), rows);
+    fmt::print("{:4}  ({}, {})      {:13}  {}\n", rank, coordinate[0], coordinate[1],
+               to_string(local_shape(layout, shape, coordinate)), rows);
   }
 
   // The sequence is cut into 4 shards, and nothing is held twice.

@@ -63,7 +63,8 @@ Distribution Distribution::intervals(std::vector<IndexSet> shards) {
     for (const Interval& interval : shards[i]) {
       if (interval.begin < 0 || interval.end < interval.begin) {
         fail("distribution-intervals",
-             fmt::format("interval [{}, {}) of shard {} is none", interval.begin, interval.end, i), "write 0 <= begin <= end");
+             fmt::format("interval [{}, {}) of shard {} is none", interval.begin, interval.end, i),
+             "write 0 <= begin <= end");
       }
       append(kept, interval);
     }
@@ -84,7 +85,8 @@ Distribution Distribution::intervals(std::vector<IndexSet> shards) {
   static std::mutex mutex;
   static std::deque<Table> storage;
   const std::lock_guard lock(mutex);
-  const auto found = std::find_if(storage.begin(), storage.end(), [&](const Table& table) { return table.shards == shards; });
+  const auto found =
+      std::find_if(storage.begin(), storage.end(), [&](const Table& table) { return table.shards == shards; });
   if (found != storage.end()) return {Kind::kIntervals, 0, &*found};
   storage.push_back({std::move(shards), n});
   return {Kind::kIntervals, 0, &storage.back()};
@@ -222,7 +224,8 @@ std::optional<Distribution> scale(Distribution distribution, std::int64_t multip
 
 }  // namespace
 
-std::optional<Distribution> group_indices(Distribution distribution, std::int64_t n, std::int64_t shards, std::int64_t inner) {
+std::optional<Distribution> group_indices(Distribution distribution, std::int64_t n, std::int64_t shards,
+                                          std::int64_t inner) {
   if (distribution.kind() == Kind::kIntervals) return scale(distribution, 1, inner);
   if (inner == 1 || shards == 1 || n == 0) return distribution;
   const std::int64_t groups = n / inner;
@@ -237,13 +240,15 @@ std::optional<Distribution> group_indices(Distribution distribution, std::int64_
       return Distribution::cyclic(ceil_divide(block, inner));
     }
     case Kind::kHeadTail:
-      return head_tail_chunk(n, shards) == head_tail_chunk(groups, shards) * inner ? std::optional(distribution) : std::nullopt;
+      return head_tail_chunk(n, shards) == head_tail_chunk(groups, shards) * inner ? std::optional(distribution)
+                                                                                   : std::nullopt;
     case Kind::kIntervals: break;
   }
   return std::nullopt;
 }
 
-std::optional<Distribution> ungroup_indices(Distribution distribution, std::int64_t n, std::int64_t shards, std::int64_t inner) {
+std::optional<Distribution> ungroup_indices(Distribution distribution, std::int64_t n, std::int64_t shards,
+                                            std::int64_t inner) {
   if (distribution.kind() == Kind::kIntervals) return scale(distribution, inner, 1);
   if (inner == 1 || shards == 1) return distribution;
   if (distribution.kind() == Kind::kCyclic) {

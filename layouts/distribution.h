@@ -92,11 +92,13 @@ bool deal_alike(Distribution a, Distribution b, std::int64_t n, std::int64_t sha
 
 /// The distribution of a compound's outer part, where `n` indices dealt to `shards` are `n / inner` groups of `inner`: nothing where a
 /// shard's border cuts a group. 12 indices cyclic(4) as groups of 4 are 3 groups cyclic(1).
-std::optional<Distribution> group_indices(Distribution distribution, std::int64_t n, std::int64_t shards, std::int64_t inner);
+std::optional<Distribution> group_indices(Distribution distribution, std::int64_t n, std::int64_t shards,
+                                          std::int64_t inner);
 
 /// The other way: `n` groups of `inner` indices each, dealt to `shards`, as a distribution of the `n * inner` indices; nothing where no
 /// distribution deals them so (block of 3 groups over 2 shards is 2 and 1 groups of 4: 8 and 4 indices, but block deals 6 and 6).
-std::optional<Distribution> ungroup_indices(Distribution distribution, std::int64_t n, std::int64_t shards, std::int64_t inner);
+std::optional<Distribution> ungroup_indices(Distribution distribution, std::int64_t n, std::int64_t shards,
+                                            std::int64_t inner);
 
 /// "block", "balanced", "cyclic(128)", "head_tail", "intervals(0-5 9-12 | 5-9)".
 std::string to_string(Distribution distribution);

@@ -13,7 +13,8 @@
 namespace tessera {
 namespace {
 
-constexpr std::array<std::string_view, 9> kPartialNames{"none", "sum", "avg", "max", "min", "prod", "any", "all", "softmax"};
+constexpr std::array<std::string_view, 9> kPartialNames{"none", "sum", "avg", "max",    "min",
+                                                        "prod", "any", "all", "softmax"};
 
 }  // namespace
 
@@ -53,7 +54,8 @@ Layout::Layout(DeviceMesh mesh, std::span<const DimSplit> dims, PartialMap parti
         fail("unknown-axis", fmt::format("axis number {} is not on the mesh ({})", axis, to_string(mesh)));
       }
       if ((used >> axis & 1) != 0) {
-        Diagnostic diagnostic{.code = "duplicate-axis", .message = fmt::format("axis '{}' splits the tensor twice", mesh.name(axis))};
+        Diagnostic diagnostic{.code = "duplicate-axis",
+                              .message = fmt::format("axis '{}' splits the tensor twice", mesh.name(axis))};
         diagnostic.dim = static_cast<int>(i);
         diagnostic.axes = {mesh.name(axis)};
         diagnostic.hint = "an axis splits one dim at most";
@@ -86,7 +88,8 @@ Layout::Layout(DeviceMesh mesh, std::span<const DimSplit> dims, PartialMap parti
   for (std::size_t i = 0; i < dims.size(); ++i) {
     const std::int64_t shards = mesh.size(dims[i].axes);
     const Distribution distribution = dims[i].distribution;
-    if (distribution.kind() == Distribution::Kind::kIntervals && static_cast<std::int64_t>(distribution.listed().size()) != shards) {
+    if (distribution.kind() == Distribution::Kind::kIntervals &&
+        static_cast<std::int64_t>(distribution.listed().size()) != shards) {
       Diagnostic diagnostic{.code = "distribution-intervals",
                             .message = fmt::format("dim {} lists intervals for {} shards, its axes make {}", i,
                                                    distribution.listed().size(), shards)};
@@ -98,7 +101,8 @@ Layout::Layout(DeviceMesh mesh, std::span<const DimSplit> dims, PartialMap parti
     if (shards == 1) {
       // [[5, 9], [0, 5]] on one shard would be a new order of the indices, not a split.
       if (distribution.kind() == Distribution::Kind::kIntervals && distribution.listed()[0].size() > 1) {
-        Diagnostic diagnostic{.code = "distribution-intervals", .message = fmt::format("dim {} is not split, but lists its indices in another order", i)};
+        Diagnostic diagnostic{.code = "distribution-intervals",
+                              .message = fmt::format("dim {} is not split, but lists its indices in another order", i)};
         diagnostic.dim = static_cast<int>(i);
         diagnostic.axes = mesh.names_of(dims[i].axes);
         diagnostic.hint = "leave the intervals out, or split the dim over an axis of more than one device";

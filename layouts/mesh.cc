@@ -59,13 +59,15 @@ std::int64_t checked_device_count(const std::vector<MeshAxis>& axes) {
       fail_axis("mesh-axis-name", name, fmt::format("mesh axis {} is called '{}', which is no name", i, name),
                 "a name is letters, digits and '_', and does not begin with a digit");
     }
-    if (std::any_of(axes.begin(), axes.begin() + static_cast<std::ptrdiff_t>(i), [&](const auto& a) { return a.name == name; })) {
+    if (std::any_of(axes.begin(), axes.begin() + static_cast<std::ptrdiff_t>(i),
+                    [&](const auto& a) { return a.name == name; })) {
       fail_axis("mesh-axis-name", name, fmt::format("two mesh axes are called '{}'", name), "give each axis its own name");
     }
     if (size < 1) {
       fail_axis("mesh-axis-size", name, fmt::format("mesh axis '{}' has size {}, it needs at least 1", name, size), "");
     }
-    if (count > std::numeric_limits<std::int64_t>::max() / size) fail("mesh-too-large", "the mesh has more than 2^63-1 devices");
+    if (count > std::numeric_limits<std::int64_t>::max() / size)
+      fail("mesh-too-large", "the mesh has more than 2^63-1 devices");
     count *= size;
   }
   return count;
@@ -124,7 +126,9 @@ void find_pattern(Data& data) {
   data = std::move(regular);
 }
 
-std::size_t combine(std::size_t seed, std::size_t value) { return seed ^ (value + 0x9e3779b97f4a7c15U + (seed << 6) + (seed >> 2)); }
+std::size_t combine(std::size_t seed, std::size_t value) {
+  return seed ^ (value + 0x9e3779b97f4a7c15U + (seed << 6) + (seed >> 2));
+}
 
 std::size_t hash_of(const Data& data) {
   std::size_t hash = data.axes.size();
@@ -191,7 +195,6 @@ Data listed_data(std::vector<MeshAxis> axes, std::span<const std::int64_t> ranks
   return data;
 }
 
-
 }  // namespace
 
 DeviceMesh::DeviceMesh() {
@@ -229,7 +232,8 @@ std::optional<int> DeviceMesh::find_axis(std::string_view name) const {
 
 int DeviceMesh::axis(std::string_view name) const {
   if (const auto found = find_axis(name)) return *found;
-  Diagnostic diagnostic{.code = "unknown-axis", .message = fmt::format("the mesh ({}) has no axis '{}'", to_string(*this), name)};
+  Diagnostic diagnostic{.code = "unknown-axis",
+                        .message = fmt::format("the mesh ({}) has no axis '{}'", to_string(*this), name)};
   diagnostic.axes = {std::string(name)};
   diagnostic.hint = did_you_mean(name, axis_names());
   fail(std::move(diagnostic));
@@ -276,7 +280,8 @@ std::int64_t DeviceMesh::rank_at(const Coordinate& coordinate) const {
 
 Coordinate DeviceMesh::coordinate_of(std::int64_t rank) const {
   if (!contains(rank)) {
-    fail("unknown-rank", fmt::format("rank {} is not on the mesh ({}, {} devices)", rank, to_string(*this), device_count()));
+    fail("unknown-rank",
+         fmt::format("rank {} is not on the mesh ({}, {} devices)", rank, to_string(*this), device_count()));
   }
   Coordinate coordinate(data_->axes.size(), 0);
   if (is_regular()) {

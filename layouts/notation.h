@@ -23,7 +23,8 @@ Layout parse_layout(DeviceMesh mesh, std::string_view text);
 /// mesh (dp, cp, tp): "[dp, cp+tp, -]" is {{2}, {1, 0}, {-1}}.
 std::vector<std::vector<std::int64_t>> to_tensor_map(const Layout& layout);
 /// @throws Error "unknown-axis" (a number beyond the mesh), "duplicate-axis"; -1 beside other numbers is Error "layout-syntax"
-Layout layout_from_tensor_map(DeviceMesh mesh, std::span<const std::vector<std::int64_t>> tensor_map, PartialMap partials = {});
+Layout layout_from_tensor_map(DeviceMesh mesh, std::span<const std::vector<std::int64_t>> tensor_map,
+                              PartialMap partials = {});
 
 /// Axis names, a list for each dim: HyperParallel's alias tensor map, JAX's PartitionSpec. Empty for a dim that is whole.
 std::vector<std::vector<std::string>> to_axis_names(const Layout& layout);

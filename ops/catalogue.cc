@@ -4,6 +4,8 @@ namespace tessera {
 
 void register_catalogue(Registry& registry) {
   register_elementwise(registry);
+  register_casts(registry);
+  register_scalars(registry);
   register_matmul(registry);
   register_reductions(registry);
   register_normalize(registry);

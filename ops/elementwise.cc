@@ -1,5 +1,5 @@
-// Element-wise operators: unary, binary with broadcast, and those with an attribute. Numbers are computed in f64 and
-// rounded once, so integers beyond 2^53 lose low bits.
+// Element-wise operators: unary, binary with broadcast, and choices. Numbers are computed in f64 and rounded once, so integers
+// beyond 2^53 lose low bits.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -176,42 +176,6 @@ std::vector<Sum> sum_table() {
   };
 }
 
-// A tensor and a number.
-struct Scalar {
-  const char* name;
-  const Rule& rule;
-  double (*f)(double x, double other);
-  std::vector<std::string> aliases;
-  const char* summary;
-};
-
-std::vector<Scalar> scalar_table() {
-  return {
-      {"add_scalar", kUnary, [](double a, double b) { return a + b; }, {"AddScalar"}, "x + other"},
-      {"sub_scalar", kUnary, [](double a, double b) { return a - b; }, {"SubScalar"}, "x - other"},
-      {"mul_scalar", kLinearUnary, product, {"MulScalar", "Muls", "scale"}, "x other"},
-      {"div_scalar", kLinearUnary, quotient, {"DivScalar"}, "x / other, a float"},
-      {"pow_scalar", kUnary, [](double a, double b) { return std::pow(a, b); }, {"PowTensorScalar"}, "x to the other"},
-  };
-}
-
-// Integers stay integers beside a whole number, except that a quotient is a float.
-std::vector<DType> scalar_dtype(const CallSpec& call, bool quotient) {
-  const DType x = call.operands[0]->dtype;
-  const double other = call.attributes.get<double>("other");
-  if (is_floating(x)) return {x};
-  if (quotient || other != std::floor(other) || std::isinf(other)) return {DType::kF32};
-  return {x == DType::kBool ? DType::kI64 : x};
-}
-
-// A float that holds all numbers of another only carries them over. Where parts would be rounded one by one, their sum is
-// another number.
-Rule cast_rule(DType from, DType to) {
-  return is_floating(from) && is_floating(to) && kernels::promote(from, to) == to ? kMove : kUnary;
-}
-
-DType named_dtype(const Attributes& attributes) { return *parse_dtype(attributes.get<std::string>("dtype")); }
-
 void check_bits(const std::string& op, const CallSpec& call) {
   for (std::size_t i = 0; i < call.operands.size(); ++i) {
     const DType dtype = call.operands[i]->dtype;
@@ -271,41 +235,6 @@ void register_unary(Registry& registry) {
                 .examples = {{.operands = {"i32 [8, 16] [dp, tp]"}}, {.operands = {"bool [8] [tp]"}}}});
 }
 
-void register_casts(Registry& registry) {
-  const auto kernel = [](const LocalCall& call) -> std::vector<Tensor> {
-    return {call.input(0).to(call.plan.results[0].dtype)};
-  };
-  registry.add(
-      {.name = "cast",
-       .rule = kUnary,
-       .kernel = kernel,
-       .aliases = {"Cast", "ToDtype", "to", "astype"},
-       .summary = "x as another dtype",
-       .attributes = {{.name = "dtype",
-                       .type = AttributeType::kString,
-                       .doc = "\"f32\", \"bfloat16\", ...",
-                       .required = true,
-                       .choices = {"f32", "f64", "bf16", "f16", "i32", "i64", "bool", "float32", "float64", "bfloat16",
-                                   "float16", "int32", "int64"}}},
-       .rule_for = [](const CallSpec& call) { return cast_rule(call.operands[0]->dtype, named_dtype(call.attributes)); },
-       .result_dtypes = [](const CallSpec& call) { return std::vector{named_dtype(call.attributes)}; },
-       .examples = {{.operands = {"f32 [8, 16] [dp, tp]"}, .attributes = {{"dtype", std::string("i32")}}},
-                    {.operands = {"bf16 [8, 16] [dp, -] partial(tp: sum)"},
-                     .attributes = {{"dtype", std::string("f32")}}}}});
-  constexpr std::pair<const char*, DType> kTargets[] = {
-      {"float", DType::kF32}, {"double", DType::kF64}, {"half", DType::kF16}, {"bfloat16", DType::kBF16},
-      {"int", DType::kI32},   {"long", DType::kI64},   {"bool", DType::kBool}};
-  for (const auto& [name, dtype] : kTargets) {
-    registry.add({.name = name,
-                  .rule = kUnary,
-                  .kernel = kernel,
-                  .summary = fmt::format("x as {}", to_string(dtype)),
-                  .rule_for = [dtype = dtype](const CallSpec& call) { return cast_rule(call.operands[0]->dtype, dtype); },
-                  .result_dtypes = [dtype = dtype](const CallSpec&) { return std::vector{dtype}; },
-                  .examples = {{.operands = {"f32 [8, 16] [dp, tp]"}}}});
-  }
-}
-
 void register_binary(Registry& registry) {
   const std::vector<Example> examples{{.operands = {"f32 [8, 16] [dp, tp]", "f32 [8, 16] [dp, tp]"}},
                                       {.operands = {"f32 [4, 8, 16] [dp, -, tp]", "f32 [16] [tp]"}}};
@@ -363,27 +292,6 @@ void register_binary(Registry& registry) {
   }
 }
 
-void register_scalar(Registry& registry) {
-  for (Scalar& op : scalar_table()) {
-    const bool quotient = std::string_view(op.name) == "div_scalar";
-    registry.add({.name = op.name,
-                  .rule = op.rule,
-                  .kernel = [f = op.f](const LocalCall& call) -> std::vector<Tensor> {
-                    return {
-                        unary(call, [f, other = call.attributes().get<double>("other")](double x) { return f(x, other); })};
-                  },
-                  .aliases = std::move(op.aliases),
-                  .summary = op.summary,
-                  .attributes = {{.name = "other",
-                                  .type = AttributeType::kFloat,
-                                  .doc = "the number",
-                                  .required = true,
-                                  .aliases = {"scalar", "value", "exponent"}}},
-                  .result_dtypes = [quotient](const CallSpec& call) { return scalar_dtype(call, quotient); },
-                  .examples = {{.operands = {"f32 [8, 16] [dp, tp]"}, .attributes = {{"other", 2.0}}}}});
-  }
-}
-
 void register_choices(Registry& registry) {
   registry.add(
       {.name = "masked_fill",
@@ -429,9 +337,7 @@ void register_choices(Registry& registry) {
 
 void register_elementwise(Registry& registry) {
   register_unary(registry);
-  register_casts(registry);
   register_binary(registry);
-  register_scalar(registry);
   register_choices(registry);
 }
 

@@ -41,7 +41,10 @@ void register_redistribute(Registry& registry) {
   op.rule = "x[...] -> out[...] | move x";
   op.aliases = {"reshard"};
   op.summary = "x in another layout: pending reductions are made, shards exchanged";
-  op.attributes = {{.name = "layout", .type = AttributeType::kString, .doc = "the layout wanted, as text: [dp, cp+tp, -] partial(tp: sum)", .required = true}};
+  op.attributes = {{.name = "layout",
+                    .type = AttributeType::kString,
+                    .doc = "the layout wanted, as text: [dp, cp+tp, -] partial(tp: sum)",
+                    .required = true}};
   op.result_layouts = wanted_layout;
   op.collective = change_layout;
   op.examples = {{.operands = {"f32 [8, 16] [dp, tp]"}, .attributes = {{"layout", "[tp, dp]"}}},

@@ -18,8 +18,8 @@ std::string to_string(const Diagnostic& diagnostic) {
   text += diagnostic.message;
 
   std::vector<Detail> lines = diagnostic.details;
-  const bool placed = std::any_of(lines.begin(), lines.end(),
-                                  [&](const Detail& line) { return line.pointer == diagnostic.pointer; });
+  const bool placed =
+      std::any_of(lines.begin(), lines.end(), [&](const Detail& line) { return line.pointer == diagnostic.pointer; });
   if (!diagnostic.pointer.empty() && !placed) lines.push_back({"at", diagnostic.pointer, ""});
   if (!diagnostic.hint.empty()) lines.push_back({"hint", diagnostic.hint, ""});
 

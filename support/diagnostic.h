@@ -26,12 +26,12 @@ struct Detail {
 ///   hint       reshard query to [dp, cp, -, -]
 /// ```
 struct Diagnostic {
-  std::string code;     ///< stable identifier in kebab-case, e.g. "factor-not-whole"
-  std::string message;  ///< one sentence without a full stop
-  std::string op{};       ///< the operator concerned; empty where there is none
-  std::string operand{};  ///< the operand or tensor concerned
-  int dim = -1;         ///< dim of that operand, -1 where it is about none
-  std::string factor{};   ///< the rule's factor concerned
+  std::string code;                 ///< stable identifier in kebab-case, e.g. "factor-not-whole"
+  std::string message;              ///< one sentence without a full stop
+  std::string op{};                 ///< the operator concerned; empty where there is none
+  std::string operand{};            ///< the operand or tensor concerned
+  int dim = -1;                     ///< dim of that operand, -1 where it is about none
+  std::string factor{};             ///< the rule's factor concerned
   std::vector<std::string> axes{};  ///< mesh axes concerned
   std::vector<Detail> details{};
   std::string hint{};     ///< the nearest fix, imperative

@@ -113,7 +113,10 @@ int run_file(const Options& options, Context context) {
 Action add_run(CLI::App& app, Context context) {
   const auto options = std::make_shared<Options>();
   app.add_option("file", options->file, "A config, or - for standard input")->required()->type_name("FILE|-");
-  app.add_option("--seed", options->seed, "Of the generated inputs")->check(CLI::NonNegativeNumber)->type_name("N");
+  app.add_option("--seed", options->seed, "Of the generated inputs")->type_name("N")->check([](const std::string& text) {
+    const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+    return digits ? std::string() : fmt::format("'{}' is no number from 0 on", text);
+  });
   app.add_option("--inputs", options->inputs, "Read inputs from NAME.npy in this folder, where they are there")
       ->type_name("DIR");
   app.add_option("--outputs", options->outputs, "Write every result to NAME.npy in this folder")->type_name("DIR");

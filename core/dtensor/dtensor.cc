@@ -13,7 +13,8 @@ namespace {
 
 void check_fit(const Layout& layout, const Shape& shape) {
   if (const auto why = misfit(layout, shape)) {
-    fail("layout-misfit", fmt::format("a tensor of shape {} cannot have layout {}: {}", to_string(shape), to_string(layout), *why));
+    fail("layout-misfit",
+         fmt::format("a tensor of shape {} cannot have layout {}: {}", to_string(shape), to_string(layout), *why));
   }
 }
 
@@ -27,8 +28,8 @@ void for_each_run(std::span<const IndexSet> indices, const Shape& box_strides, c
       f(box_offset + at * box_strides[dim], whole_offset + interval.begin * whole_strides[dim], interval.size());
     } else {
       for (std::int64_t i = interval.begin; i < interval.end; ++i) {
-        for_each_run(indices, box_strides, whole_strides, dim + 1, box_offset + (at + i - interval.begin) * box_strides[dim],
-                     whole_offset + i * whole_strides[dim], f);
+        for_each_run(indices, box_strides, whole_strides, dim + 1,
+                     box_offset + (at + i - interval.begin) * box_strides[dim], whole_offset + i * whole_strides[dim], f);
       }
     }
     at += interval.size();
@@ -53,10 +54,11 @@ Tensor gather_indices(const Tensor& source, std::span<const IndexSet> indices) {
   const auto element = static_cast<std::size_t>(size_of(source.dtype()));
   if (indices.empty()) return whole.clone();
   if (box.count() == 0) return box;
-  for_each_run(indices, box.strides(), whole.strides(), 0, 0, 0, [&](std::int64_t to, std::int64_t from, std::int64_t count) {
-    std::copy_n(whole.bytes_begin() + from * static_cast<std::int64_t>(element), static_cast<std::size_t>(count) * element,
-                box.bytes_begin() + to * static_cast<std::int64_t>(element));
-  });
+  for_each_run(
+      indices, box.strides(), whole.strides(), 0, 0, 0, [&](std::int64_t to, std::int64_t from, std::int64_t count) {
+        std::copy_n(whole.bytes_begin() + from * static_cast<std::int64_t>(element),
+                    static_cast<std::size_t>(count) * element, box.bytes_begin() + to * static_cast<std::int64_t>(element));
+      });
   return box;
 }
 
@@ -68,9 +70,11 @@ void scatter_indices(const Tensor& part, Tensor& target, std::span<const IndexSe
     return;
   }
   if (box.count() == 0) return;
-  for_each_run(indices, box.strides(), target.strides(), 0, 0, 0, [&](std::int64_t from, std::int64_t to, std::int64_t count) {
-    std::copy_n(box.bytes_begin() + from * element, static_cast<std::size_t>(count * element), target.bytes_begin() + to * element);
-  });
+  for_each_run(indices, box.strides(), target.strides(), 0, 0, 0,
+               [&](std::int64_t from, std::int64_t to, std::int64_t count) {
+                 std::copy_n(box.bytes_begin() + from * element, static_cast<std::size_t>(count * element),
+                             target.bytes_begin() + to * element);
+               });
 }
 
 Reduction reduction_of(Partial partial) {
@@ -82,7 +86,8 @@ Reduction reduction_of(Partial partial) {
     case Partial::kAny: return Reduction::kAny;
     case Partial::kAll: return Reduction::kAll;
     case Partial::kSoftmax:
-      fail("partial-softmax", "a pending softmax is a bundle of max, sum and weighted value, which no single tensor's reduction merges");
+      fail("partial-softmax",
+           "a pending softmax is a bundle of max, sum and weighted value, which no single tensor's reduction merges");
     case Partial::kNone:
     case Partial::kSum: break;
   }
@@ -112,8 +117,8 @@ DTensor DTensor::from_local(Tensor local, const Layout& layout, const Shape& sha
   const Shape expected = local_shape(layout, shape, layout.mesh().coordinate_of(rank));
   if (local.shape() != expected) {
     fail("local-shape",
-         fmt::format("rank {} holds {} of a tensor of shape {} in layout {}, not {}", rank, to_string(expected), to_string(shape),
-                     to_string(layout), to_string(local.shape())),
+         fmt::format("rank {} holds {} of a tensor of shape {} in layout {}, not {}", rank, to_string(expected),
+                     to_string(shape), to_string(layout), to_string(local.shape())),
          "pass the rank's own part, or use distribute with the whole tensor");
   }
   const DType dtype = local.dtype();

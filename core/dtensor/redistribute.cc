@@ -117,10 +117,12 @@ Tensor exchange(const Tensor& local, const Shape& shape, const Layout& from, con
 DTensor redistribute(const DTensor& tensor, const Layout& layout, Communicator& comm) {
   const Layout& from = tensor.layout();
   if (from.mesh() != layout.mesh()) {
-    fail("mesh-mismatch", fmt::format("cannot redistribute from the mesh ({}) to another ({})", to_string(from.mesh()), to_string(layout.mesh())));
+    fail("mesh-mismatch", fmt::format("cannot redistribute from the mesh ({}) to another ({})", to_string(from.mesh()),
+                                      to_string(layout.mesh())));
   }
   if (const auto why = misfit(layout, tensor.shape())) {
-    fail("layout-misfit", fmt::format("a tensor of shape {} cannot have layout {}: {}", to_string(tensor.shape()), to_string(layout), *why));
+    fail("layout-misfit",
+         fmt::format("a tensor of shape {} cannot have layout {}: {}", to_string(tensor.shape()), to_string(layout), *why));
   }
   const DeviceMesh mesh = layout.mesh();
   const Coordinate mine = mesh.coordinate_of(comm.rank());

@@ -11,7 +11,9 @@
 namespace tessera {
 namespace {
 
-std::size_t combine(std::size_t seed, std::size_t value) { return seed ^ (value + 0x9e3779b97f4a7c15U + (seed << 6) + (seed >> 2)); }
+std::size_t combine(std::size_t seed, std::size_t value) {
+  return seed ^ (value + 0x9e3779b97f4a7c15U + (seed << 6) + (seed >> 2));
+}
 
 std::size_t hash_of(const AttributeValue& value) {
   std::size_t hash = value.index();
@@ -51,7 +53,8 @@ const AttributeSpec* find_spec(std::span<const AttributeSpec> specs, const std::
 }
 
 [[noreturn]] void fail_attribute(std::string_view code, std::string_view op, std::string message, std::string hint = {}) {
-  fail(Diagnostic{.code = std::string(code), .message = std::move(message), .op = std::string(op), .hint = std::move(hint)});
+  fail(
+      Diagnostic{.code = std::string(code), .message = std::move(message), .op = std::string(op), .hint = std::move(hint)});
 }
 
 }  // namespace
@@ -103,24 +106,31 @@ Attributes normalise(const Attributes& attributes, std::span<const AttributeSpec
       fail_attribute("unknown-attribute", op, fmt::format("has no attribute '{}'", name), did_you_mean(name, known));
     }
     const bool none = std::holds_alternative<std::monostate>(value);
-    if (none && spec->required) fail_attribute("missing-attribute", op, fmt::format("attribute '{}' cannot be none", spec->name), spec->doc);
+    if (none && spec->required)
+      fail_attribute("missing-attribute", op, fmt::format("attribute '{}' cannot be none", spec->name), spec->doc);
     const std::optional<AttributeValue> converted = none ? spec->default_value : convert(value, spec->type);
     if (!converted) {
       fail_attribute("attribute-type", op,
-                     fmt::format("attribute '{}' is {}, it takes {} {}", name, to_string(value), spec->type == AttributeType::kInt || spec->type == AttributeType::kInts ? "an" : "a", spec->type == AttributeType::kInts ? "int or a list of ints" : to_string(spec->type)),
+                     fmt::format("attribute '{}' is {}, it takes {} {}", name, to_string(value),
+                                 spec->type == AttributeType::kInt || spec->type == AttributeType::kInts ? "an" : "a",
+                                 spec->type == AttributeType::kInts ? "int or a list of ints" : to_string(spec->type)),
                      spec->doc);
     }
     const auto* text = std::get_if<std::string>(&*converted);
-    if (text != nullptr && !spec->choices.empty() && std::find(spec->choices.begin(), spec->choices.end(), *text) == spec->choices.end()) {
-      fail_attribute("attribute-value", op, fmt::format("attribute '{}' is '{}', it takes {}", name, *text, join(spec->choices)),
-                     nearest(*text, spec->choices).empty() ? "" : fmt::format("did you mean '{}'?", nearest(*text, spec->choices)));
+    if (text != nullptr && !spec->choices.empty() &&
+        std::find(spec->choices.begin(), spec->choices.end(), *text) == spec->choices.end()) {
+      fail_attribute(
+          "attribute-value", op, fmt::format("attribute '{}' is '{}', it takes {}", name, *text, join(spec->choices)),
+          nearest(*text, spec->choices).empty() ? "" : fmt::format("did you mean '{}'?", nearest(*text, spec->choices)));
     }
     entries.emplace_back(spec->name, *converted);
   }
   for (const AttributeSpec& spec : specs) {
-    const bool given = std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.first == spec.name; });
+    const bool given =
+        std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.first == spec.name; });
     if (given) continue;
-    if (spec.required) fail_attribute("missing-attribute", op, fmt::format("attribute '{}' is missing", spec.name), spec.doc);
+    if (spec.required)
+      fail_attribute("missing-attribute", op, fmt::format("attribute '{}' is missing", spec.name), spec.doc);
     entries.emplace_back(spec.name, spec.default_value);
   }
   return Attributes(std::move(entries));

@@ -44,7 +44,9 @@ class Attributes {
   }
 
   [[nodiscard]] std::size_t hash() const { return hash_; }
-  friend bool operator==(const Attributes& a, const Attributes& b) { return a.hash_ == b.hash_ && a.entries_ == b.entries_; }
+  friend bool operator==(const Attributes& a, const Attributes& b) {
+    return a.hash_ == b.hash_ && a.entries_ == b.entries_;
+  }
 
  private:
   std::vector<Entry> entries_;
@@ -61,8 +63,8 @@ std::string_view to_string(AttributeType type);
 struct AttributeSpec {
   std::string name;
   AttributeType type = AttributeType::kInt;
-  AttributeValue default_value{};      ///< none: the attribute may be none, unless it is required
-  std::string doc{};                   ///< one line
+  AttributeValue default_value{};  ///< none: the attribute may be none, unless it is required
+  std::string doc{};               ///< one line
   bool required = false;
   std::vector<std::string> choices{};  ///< of a string; any where empty
   std::vector<std::string> aliases{};  ///< other names that callers use

@@ -41,7 +41,8 @@ class Dispatcher::Cache {
  public:
   explicit Cache(std::size_t capacity) : capacity_(capacity) {}
 
-  std::shared_ptr<const Plan> find(std::uint64_t hash, const DistributedOp& op, OperandSpecs operands, const Attributes& attributes) {
+  std::shared_ptr<const Plan> find(std::uint64_t hash, const DistributedOp& op, OperandSpecs operands,
+                                   const Attributes& attributes) {
     const std::shared_lock lock(mutex_);
     const auto [begin, end] = by_hash_.equal_range(hash);
     for (auto it = begin; it != end; ++it) {
@@ -56,7 +57,8 @@ class Dispatcher::Cache {
   void add(std::uint64_t hash, OperandSpecs operands, const Attributes& attributes, std::shared_ptr<const Plan> plan) {
     if (capacity_ == 0) return;
     Entry entry{hash, attributes, {}, std::move(plan)};
-    for (const TensorSpec* operand : operands) entry.operands.push_back(operand == nullptr ? std::optional<TensorSpec>() : *operand);
+    for (const TensorSpec* operand : operands)
+      entry.operands.push_back(operand == nullptr ? std::optional<TensorSpec>() : *operand);
     const std::unique_lock lock(mutex_);
     // Two ranks may have planned the same call at once: the second entry is never found, and ages like any other.
     if (entries_.size() >= capacity_) drop_oldest();
@@ -114,10 +116,12 @@ std::shared_ptr<const Plan> Dispatcher::plan(const DistributedOp& op, OperandSpe
   return plan;
 }
 
-std::vector<DTensor> Dispatcher::dispatch(Communicator& comm, const DistributedOp& op, std::span<const std::optional<DTensor>> operands,
-                                          const Attributes& attributes) {
+std::vector<DTensor> Dispatcher::dispatch(Communicator& comm, const DistributedOp& op,
+                                          std::span<const std::optional<DTensor>> operands, const Attributes& attributes) {
   if (operands.size() > kMaxTensors) {
-    fail(Diagnostic{.code = "too-many-operands", .message = fmt::format("takes {} operands at most, {} are given", kMaxTensors, operands.size()), .op = op.name});
+    fail(Diagnostic{.code = "too-many-operands",
+                    .message = fmt::format("takes {} operands at most, {} are given", kMaxTensors, operands.size()),
+                    .op = op.name});
   }
   StaticVector<const TensorSpec*, kMaxTensors> specs;
   for (const auto& operand : operands) specs.push_back(operand ? &operand->spec() : nullptr);
@@ -134,16 +138,19 @@ std::vector<DTensor> Dispatcher::dispatch(Communicator& comm, const DistributedO
     }
   }
   const Coordinate coordinate = plan->mesh.coordinate_of(comm.rank());
-  std::vector<Tensor> local = op.collective ? op.collective({inputs, *plan, coordinate}, comm) : run_local(*plan, op.kernel, coordinate, inputs);
+  std::vector<Tensor> local =
+      op.collective ? op.collective({inputs, *plan, coordinate}, comm) : run_local(*plan, op.kernel, coordinate, inputs);
   std::vector<DTensor> results;
   results.reserve(local.size());
   for (std::size_t i = 0; i < local.size(); ++i) {
-    results.push_back(DTensor::from_local(std::move(local[i]), plan->results[i].layout, plan->results[i].shape, comm.rank()));
+    results.push_back(
+        DTensor::from_local(std::move(local[i]), plan->results[i].layout, plan->results[i].shape, comm.rank()));
   }
   return results;
 }
 
-std::vector<DTensor> Dispatcher::dispatch(Communicator& comm, std::string_view op, std::initializer_list<std::optional<DTensor>> operands,
+std::vector<DTensor> Dispatcher::dispatch(Communicator& comm, std::string_view op,
+                                          std::initializer_list<std::optional<DTensor>> operands,
                                           const Attributes& attributes) {
   return dispatch(comm, registry_.get(op), {operands.begin(), operands.size()}, attributes);
 }

@@ -43,10 +43,10 @@ class Dispatcher {
 
   /// Runs a call. All ranks of the operands' mesh make it. Operands in the rule's order; trailing optional ones may be left out.
   /// @throws Error of planning, of the kernel
-  std::vector<DTensor> dispatch(Communicator& comm, const DistributedOp& op, std::span<const std::optional<DTensor>> operands,
-                                const Attributes& attributes = {});
-  std::vector<DTensor> dispatch(Communicator& comm, std::string_view op, std::initializer_list<std::optional<DTensor>> operands,
-                                const Attributes& attributes = {});
+  std::vector<DTensor> dispatch(Communicator& comm, const DistributedOp& op,
+                                std::span<const std::optional<DTensor>> operands, const Attributes& attributes = {});
+  std::vector<DTensor> dispatch(Communicator& comm, std::string_view op,
+                                std::initializer_list<std::optional<DTensor>> operands, const Attributes& attributes = {});
 
   [[nodiscard]] const Registry& registry() const { return registry_; }
   [[nodiscard]] CacheCounters counters() const;

@@ -22,8 +22,9 @@ void check_results(const Plan& plan, const Coordinate& coordinate, std::span<con
     const TensorSpec& spec = plan.results[i];
     const Shape expected = local_shape(spec.layout, spec.shape, coordinate);
     if (results[i].shape() == expected && results[i].dtype() == spec.dtype) continue;
-    fail_kernel(plan, fmt::format("the kernel returned {} as {}, the plan wants {} {}", result_name(plan.inference.binding.rule, static_cast<int>(i)),
-                                  to_string(results[i]), to_string(spec.dtype), to_string(expected)));
+    fail_kernel(plan, fmt::format("the kernel returned {} as {}, the plan wants {} {}",
+                                  result_name(plan.inference.binding.rule, static_cast<int>(i)), to_string(results[i]),
+                                  to_string(spec.dtype), to_string(expected)));
   }
 }
 
@@ -38,8 +39,8 @@ bool is_first_along(const Coordinate& coordinate, AxisList axes) {
 
 IndexSet LocalCall::indices(std::size_t operand, int dim) const {
   const TensorSpec& spec = *plan.operands[operand];
-  return owned_indices(spec.layout.distribution(dim), spec.shape[static_cast<std::size_t>(dim)], split_count(spec.layout, dim),
-                       split_id(spec.layout, dim, coordinate));
+  return owned_indices(spec.layout.distribution(dim), spec.shape[static_cast<std::size_t>(dim)],
+                       split_count(spec.layout, dim), split_id(spec.layout, dim, coordinate));
 }
 
 std::int64_t LocalCall::global_size(std::size_t operand, int dim) const {
@@ -80,7 +81,8 @@ LocalKernel DistributedOp::expand(Kernel kernel, std::shared_ptr<const Plan> pla
   };
 }
 
-std::shared_ptr<const Plan> make_plan(const DistributedOp& op, OperandSpecs operands, const Attributes& attributes, Policy policy) {
+std::shared_ptr<const Plan> make_plan(const DistributedOp& op, OperandSpecs operands, const Attributes& attributes,
+                                      Policy policy) {
   Attributes normalised = normalise(attributes, op.attributes, op.name);
   const CallSpec call{operands, normalised};
   const OpNames names = op.names();
@@ -92,8 +94,9 @@ std::shared_ptr<const Plan> make_plan(const DistributedOp& op, OperandSpecs oper
   }
   if (op.check) op.check(call);
   // Made in place: a plan is some kilobytes, and planning is a microsecond.
-  auto plan = std::shared_ptr<Plan>(
-      new Plan{.op = &op, .inference = op.rule_for ? infer(op.rule_for(call), operands, policy, names) : infer(op.rule, operands, policy, names)});
+  auto plan = std::shared_ptr<Plan>(new Plan{.op = &op,
+                                             .inference = op.rule_for ? infer(op.rule_for(call), operands, policy, names)
+                                                                      : infer(op.rule, operands, policy, names)});
   if (op.result_layouts) {
     const std::vector<Layout> layouts = op.result_layouts(call);
     plan->inference.results = StaticVector<Layout, kMaxTensors>(layouts.begin(), layouts.end());

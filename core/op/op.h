@@ -38,9 +38,10 @@ struct Plan {
 
 /// One rank's part of a call: what a kernel gets.
 struct LocalCall {
-  std::span<const std::optional<Tensor>> inputs;  ///< local tensors, in the rule's order; nothing for an absent optional operand
+  std::span<const std::optional<Tensor>>
+      inputs;  ///< local tensors, in the rule's order; nothing for an absent optional operand
   const Plan& plan;
-  const Coordinate& coordinate;                   ///< where the rank stands
+  const Coordinate& coordinate;  ///< where the rank stands
 
   [[nodiscard]] const Tensor& input(std::size_t operand) const { return *inputs[operand]; }
   [[nodiscard]] bool has(std::size_t operand) const { return operand < inputs.size() && inputs[operand].has_value(); }
@@ -64,7 +65,7 @@ using LocalKernel = std::function<std::vector<Tensor>(std::span<const std::optio
 
 /// An example of a call, for `tessera ops` and for the tests that run every operator once.
 struct Example {
-  std::vector<std::string> operands;    ///< "f32 [8, 16] [dp, tp]", or "-" for an absent one
+  std::vector<std::string> operands;  ///< "f32 [8, 16] [dp, tp]", or "-" for an absent one
   std::vector<Attributes::Entry> attributes{};
   std::string mesh = "dp=2 x tp=2";
 };
@@ -93,7 +94,7 @@ struct DistributedOp {
   /// In place of a kernel, for operators that communicate.
   Collective collective{};
   /// Valid numbers for an operand that not any numbers fit (ids, index lists, lengths), for runs without input files; nothing for an operand
-  /// that takes any. The same for the same seed and shapes, whatever the layouts.
+  /// that takes any. The same for the same seed, shapes and layouts.
   std::function<std::optional<Tensor>(const CallSpec&, std::size_t operand, std::uint64_t seed)> sample{};
   /// Multiply-adds of one rank's part of a call, for reports of balance; the product of the local sizes of all factors where empty.
   std::function<double(const LocalCall&)> work{};

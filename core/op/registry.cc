@@ -21,10 +21,11 @@ const DistributedOp& Registry::add(DistributedOp op) {
                      names.begin() + static_cast<std::ptrdiff_t>(i);
     const auto known = by_name_.find(names[i]);
     if (own || known != by_name_.end()) {
-      fail("duplicate-op", fmt::format("operator '{}' is registered already{}", names[i],
-                                       known == by_name_.end() || known->second->name == names[i]
-                                           ? ""
-                                           : fmt::format(", as an alias of '{}'", known->second->name)),
+      fail("duplicate-op",
+           fmt::format("operator '{}' is registered already{}", names[i],
+                       known == by_name_.end() || known->second->name == names[i]
+                           ? ""
+                           : fmt::format(", as an alias of '{}'", known->second->name)),
            "give it another name");
     }
   }

@@ -60,7 +60,9 @@ struct ProgramOp {
   std::string pointer{};                    ///< "/ops/0"
 
   /// The tensor that a result becomes; "" where nobody wants it.
-  [[nodiscard]] std::string output(std::size_t result) const { return result < outputs.size() ? outputs[result] : std::string(); }
+  [[nodiscard]] std::string output(std::size_t result) const {
+    return result < outputs.size() ? outputs[result] : std::string();
+  }
 };
 
 /// Several calls over named tensors on one mesh.

@@ -219,11 +219,10 @@ class OpReader {
     }
     // Where attributes decide the rule, the results are known only when the call is planned.
     if (op_ == nullptr || op_->rule_for || outputs.size() <= op_->rule.results.size()) return;
-    fail(fault_with_rule(
-        at("outputs"), "output-count",
-        fmt::format("has {}, {} {} named", count_of(op_->rule.results.size(), "result"),
-                    outputs.size(), outputs.size() == 1 ? "is" : "are"),
-        "name the results in their order; null for one that is not wanted"));
+    fail(fault_with_rule(at("outputs"), "output-count",
+                         fmt::format("has {}, {} {} named", count_of(op_->rule.results.size(), "result"), outputs.size(),
+                                     outputs.size() == 1 ? "is" : "are"),
+                         "name the results in their order; null for one that is not wanted"));
   }
 
   const Json& json_;

@@ -66,6 +66,7 @@ std::pair<double, double> errors_of(const Tensor& result, const Tensor& referenc
 ///
 /// Inputs are the same for the same seed and name, whatever the layouts: what the first op that has a `sample` for it gives, else normal
 /// numbers, small integers or coin flips.
+/// Only lengths of packed sequences go by a layout: where the keys are split, sequences end where their shards do.
 /// @throws Error of reading and writing files ("npy-open", "npy-write", ...); anything wrong with the program is a diagnostic
 RunReport run(const Program& program, const RunOptions& options);
 

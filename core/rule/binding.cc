@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::int64_t kUnknown = -1;
 
-Diagnostic operand_fault(std::string_view code, std::string message, const Rule& rule, int operand, int dim, const OpNames& names) {
+Diagnostic operand_fault(std::string_view code, std::string message, const Rule& rule, int operand, int dim,
+                         const OpNames& names) {
   Diagnostic diagnostic{.code = std::string(code), .message = std::move(message), .op = std::string(names.op)};
   diagnostic.operand = operand_name(rule, operand);
   diagnostic.dim = dim;
@@ -57,7 +58,8 @@ void expand_ellipsis(Rule& rule, OperandSpecs operands, const OpNames& names) {
         tensor.rank() + count <= static_cast<int>(kMaxRank)) {
       return;
     }
-    Diagnostic diagnostic{.code = "rank-mismatch", .message = fmt::format("'...' would stand for {} dims, which are too many", batch)};
+    Diagnostic diagnostic{.code = "rank-mismatch",
+                          .message = fmt::format("'...' would stand for {} dims, which are too many", batch)};
     diagnostic.op = std::string(names.op);
     diagnostic.details = {{"rule", to_string(rule), ""}};
     fail(std::move(diagnostic));
@@ -95,7 +97,8 @@ void check_operands(const Rule& rule, OperandSpecs operands, const OpNames& name
     const auto operand = static_cast<int>(i);
     if (i >= operands.size() || operands[i] == nullptr) {
       if (rule.operands[i].optional) continue;
-      fail(operand_fault("missing-operand", fmt::format("{} is missing", operand_name(rule, operand)), rule, operand, -1, names));
+      fail(operand_fault("missing-operand", fmt::format("{} is missing", operand_name(rule, operand)), rule, operand, -1,
+                         names));
     }
     const auto rank = static_cast<int>(operands[i]->shape.size());
     const RuleTensor& tensor = rule.operands[i];
@@ -122,8 +125,8 @@ class SizeSolver {
     for_each_dim([&](int operand, int dim, std::span<const std::uint8_t> factors, std::int64_t n) {
       if (factors.empty() && n != 1) {
         fail(operand_fault("size-mismatch",
-                           fmt::format("{} dim {} has size {}, the rule wants 1", operand_name(rule_, operand), dim, n), rule_, operand,
-                           dim, names_));
+                           fmt::format("{} dim {} has size {}, the rule wants 1", operand_name(rule_, operand), dim, n),
+                           rule_, operand, dim, names_));
       }
       if (factors.size() == 1 && !(n == 1 && may_repeat(operand, factors[0]))) learn(operand, dim, factors[0], n);
     });
@@ -195,14 +198,15 @@ class SizeSolver {
       origin_[factor] = static_cast<std::int16_t>(operand * static_cast<int>(kMaxRank) + dim);
     } else if (size(factor) != n) {
       const std::int16_t from = origin_[factor];
-      const std::string place = from == kFromClause ? "by its 'size' clause"
-                                                    : fmt::format("in {} (dim {})", operand_name(rule_, from / static_cast<int>(kMaxRank)),
-                                                                  from % static_cast<int>(kMaxRank));
-      Diagnostic diagnostic = operand_fault(
-          "size-mismatch",
-          fmt::format("{} is {} {} but {} in {} (dim {})", describe_factor(rule_, factor, names_), size(factor), place, n,
-                      operand_name(rule_, operand), dim),
-          rule_, operand, dim, names_);
+      const std::string place = from == kFromClause
+                                    ? "by its 'size' clause"
+                                    : fmt::format("in {} (dim {})", operand_name(rule_, from / static_cast<int>(kMaxRank)),
+                                                  from % static_cast<int>(kMaxRank));
+      Diagnostic diagnostic =
+          operand_fault("size-mismatch",
+                        fmt::format("{} is {} {} but {} in {} (dim {})", describe_factor(rule_, factor, names_),
+                                    size(factor), place, n, operand_name(rule_, operand), dim),
+                        rule_, operand, dim, names_);
       diagnostic.factor = factor_name(rule_, factor);
       fail(std::move(diagnostic));
     }
@@ -231,7 +235,8 @@ class SizeSolver {
       } else if (unknown >= 0 || product != n) {
         std::string parts;
         for (std::uint8_t factor : factors) {
-          if (size(factor) != kUnknown) parts += fmt::format("{}{}={}", parts.empty() ? "" : " ", factor_name(rule_, factor), size(factor));
+          if (size(factor) != kUnknown)
+            parts += fmt::format("{}{}={}", parts.empty() ? "" : " ", factor_name(rule_, factor), size(factor));
         }
         fail(operand_fault("size-mismatch",
                            fmt::format("{} dim {} has size {}, which is {} {}", operand_name(rule_, operand), dim, n,

@@ -22,10 +22,11 @@ struct OpNames {
 };
 
 struct Binding {
-  Rule rule;                                              ///< without `...`: its dims are factors of their own
-  StaticVector<std::int64_t, kMaxFactors> sizes;          ///< of the factors
-  std::array<std::uint16_t, kMaxTensors> repeated{};      ///< per operand, bit d: dim d has size 1 and repeats, so it has no factor
-  StaticVector<Shape, kMaxTensors> results;               ///< their shapes
+  Rule rule;                                      ///< without `...`: its dims are factors of their own
+  StaticVector<std::int64_t, kMaxFactors> sizes;  ///< of the factors
+  std::array<std::uint16_t, kMaxTensors>
+      repeated{};                            ///< per operand, bit d: dim d has size 1 and repeats, so it has no factor
+  StaticVector<Shape, kMaxTensors> results;  ///< their shapes
 };
 
 /// Binds a rule to the operands' shapes. Compound factors are solved where one of their factors is unknown:

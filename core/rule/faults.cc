@@ -60,61 +60,14 @@ std::string reshard_hint(const RuleCall& call, Place place, const DimSplit& spli
   return fmt::format("reshard {} to {}", name_of(call, place.source), to_string(layout.with_dim(place.dim, split)));
 }
 
-void check_fit(const OpNames& names, const std::string& name, const Layout& layout, const Shape& shape) {
-  const auto why = misfit(layout, shape);
-  if (!why) return;
-  Diagnostic diagnostic{.code = "layout-misfit", .message = fmt::format("{} cannot have layout {}: {}", name, to_string(layout), *why)};
-  diagnostic.op = std::string(names.op);
-  diagnostic.operand = name;
-  fail(std::move(diagnostic));
-}
-
 }  // namespace
 
-RuleCall make_call(const Rule& rule, std::span<const Shape* const> shapes, std::span<const Layout* const> operands,
-               std::span<const Layout* const> results, const OpNames& names) {
-  RuleCall call;
-  call.rule = &rule;
-  call.names = names;
-  for (const Shape* shape : shapes) call.shapes.push_back(shape);
-  bool found = false;
-  const auto add = [&](const Layout* layout, const Shape* shape, const std::string& name) {
-    if (layout == nullptr) return;
-    if (!found) call.mesh = layout->mesh();
-    found = true;
-    if (layout->mesh() != call.mesh) {
-      Diagnostic diagnostic{.code = "mesh-mismatch", .message = fmt::format("{} lies on another mesh than the operands before it", name)};
-      diagnostic.op = std::string(names.op);
-      diagnostic.operand = name;
-      diagnostic.details = {{"mesh", to_string(call.mesh), ""}, {name, to_string(layout->mesh()), ""}};
-      diagnostic.hint = "put all operands of a call on one mesh";
-      fail(std::move(diagnostic));
-    }
-    if (shape != nullptr) check_fit(names, name, *layout, *shape);
-  };
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    call.operands.push_back(operands[i]);
-    add(operands[i], i < shapes.size() ? shapes[i] : nullptr, operands[i] == nullptr ? "" : operand_name(rule, static_cast<int>(i)));
-  }
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    call.results.push_back(results[i]);
-    add(results[i], nullptr, results[i] == nullptr ? "" : result_name(rule, static_cast<int>(i)));
-  }
-  return call;
-}
-
-void check_results(const RuleCall& call, const Binding& binding) {
-  for (std::size_t i = 0; i < call.results.size(); ++i) {
-    if (call.results[i] == nullptr) continue;
-    check_fit(call.names, result_name(*call.rule, static_cast<int>(i)), *call.results[i], binding.results[i]);
-  }
-}
-
 void fail_not_whole(const RuleCall& call, const Binding& binding, int factor, Place place, AxisList axes) {
-  Diagnostic diagnostic = fault(call, "factor-not-whole",
-                                fmt::format("{} must be whole, but {} splits it over {}", describe_factor(binding.rule, factor, call.names),
-                                            name_of(call, place.source), quoted(call.mesh, axes)),
-                                {place.source});
+  Diagnostic diagnostic =
+      fault(call, "factor-not-whole",
+            fmt::format("{} must be whole, but {} splits it over {}", describe_factor(binding.rule, factor, call.names),
+                        name_of(call, place.source), quoted(call.mesh, axes)),
+            {place.source});
   set_place(diagnostic, call, place, call.mesh, axes);
   diagnostic.factor = factor_name(binding.rule, factor);
   // Of a compound dim only the axes in front of those that cut this factor may stay.
@@ -127,11 +80,13 @@ void fail_not_whole(const RuleCall& call, const Binding& binding, int factor, Pl
   fail(std::move(diagnostic));
 }
 
-void fail_factor_conflict(const RuleCall& call, const Binding& binding, int factor, const PlacedSplit& first, const PlacedSplit& second) {
+void fail_factor_conflict(const RuleCall& call, const Binding& binding, int factor, const PlacedSplit& first,
+                          const PlacedSplit& second) {
   Diagnostic diagnostic =
       fault(call, "factor-conflict",
-            fmt::format("{} is {} in {} but {} in {}", describe_factor(binding.rule, factor, call.names), describe(first.split, call.mesh),
-                        name_of(call, first.place.source), describe(second.split, call.mesh), name_of(call, second.place.source)),
+            fmt::format("{} is {} in {} but {} in {}", describe_factor(binding.rule, factor, call.names),
+                        describe(first.split, call.mesh), name_of(call, first.place.source),
+                        describe(second.split, call.mesh), name_of(call, second.place.source)),
             {first.place.source, second.place.source});
   AxisList axes = first.split.axes;
   for (int k = 0; k < second.split.axes.size(); ++k) {
@@ -143,15 +98,18 @@ void fail_factor_conflict(const RuleCall& call, const Binding& binding, int fact
   const bool second_is_whole = significant(second.split.axes, call.mesh).empty();
   const bool first_is_whole = significant(first.split.axes, call.mesh).empty();
   const auto simple = [&](Place place) {
-    const RuleTensor& tensor = place.source.kind == Source::kOperand ? binding.rule.operands[static_cast<std::size_t>(place.source.index)]
-                                                                     : binding.rule.results[static_cast<std::size_t>(place.source.index)];
+    const RuleTensor& tensor = place.source.kind == Source::kOperand
+                                   ? binding.rule.operands[static_cast<std::size_t>(place.source.index)]
+                                   : binding.rule.results[static_cast<std::size_t>(place.source.index)];
     return tensor.dim(place.dim).size() == 1;
   };
   if (simple(first.place) && simple(second.place)) {
     const bool change_first = first_is_whole && !second_is_whole;
-    diagnostic.hint = change_first ? reshard_hint(call, first.place, second.split) : reshard_hint(call, second.place, first.split);
+    diagnostic.hint =
+        change_first ? reshard_hint(call, first.place, second.split) : reshard_hint(call, second.place, first.split);
     if (diagnostic.hint.empty()) {
-      diagnostic.hint = change_first ? reshard_hint(call, second.place, first.split) : reshard_hint(call, first.place, second.split);
+      diagnostic.hint =
+          change_first ? reshard_hint(call, second.place, first.split) : reshard_hint(call, first.place, second.split);
     }
   }
   fail(std::move(diagnostic));
@@ -161,9 +119,9 @@ void fail_axis_conflict(const RuleCall& call, const Binding& binding, int axis, 
   const std::string name = call.mesh.name(axis);
   Diagnostic diagnostic =
       fault(call, "axis-conflict",
-            fmt::format("axis '{}' splits both {} (in {}) and {} (in {})", name, describe_factor(binding.rule, first.factor, call.names),
-                        name_of(call, first.place.source), describe_factor(binding.rule, second.factor, call.names),
-                        name_of(call, second.place.source)),
+            fmt::format("axis '{}' splits both {} (in {}) and {} (in {})", name,
+                        describe_factor(binding.rule, first.factor, call.names), name_of(call, first.place.source),
+                        describe_factor(binding.rule, second.factor, call.names), name_of(call, second.place.source)),
             {first.place.source, second.place.source});
   set_place(diagnostic, call, second.place, call.mesh, AxisList{axis});
   diagnostic.factor = factor_name(binding.rule, second.factor);
@@ -172,7 +130,8 @@ void fail_axis_conflict(const RuleCall& call, const Binding& binding, int axis, 
   for (int k = 0; k < split.axes.size(); ++k) {
     if (split.axes[k] != axis) kept.axes.push_back(split.axes[k]);
   }
-  if (kept.axes.empty() || split.distribution.kind() == Distribution::Kind::kIntervals) kept.distribution = Distribution::block();
+  if (kept.axes.empty() || split.distribution.kind() == Distribution::Kind::kIntervals)
+    kept.distribution = Distribution::block();
   diagnostic.hint = reshard_hint(call, second.place, kept);
   fail(std::move(diagnostic));
 }
@@ -182,12 +141,14 @@ void fail_compound(const RuleCall& call, const Binding& binding, Source source, 
   const DimSplit split = layout.dim(dim);
   std::string message;
   if (axis >= 0) {
-    message = fmt::format("axis '{}' (size {}) of {} dim {} would cut {} of size {} within its elements", call.mesh.name(axis),
-                          call.mesh.size(axis), name_of(call, source), dim, describe_factor(binding.rule, factor, call.names),
-                          binding.sizes[static_cast<std::size_t>(factor)]);
+    message =
+        fmt::format("axis '{}' (size {}) of {} dim {} would cut {} of size {} within its elements", call.mesh.name(axis),
+                    call.mesh.size(axis), name_of(call, source), dim, describe_factor(binding.rule, factor, call.names),
+                    binding.sizes[static_cast<std::size_t>(factor)]);
   } else {
-    message = fmt::format("{} dim {}, {}, cuts {} of size {} within its elements", name_of(call, source), dim, describe(split, call.mesh),
-                          describe_factor(binding.rule, factor, call.names), binding.sizes[static_cast<std::size_t>(factor)]);
+    message = fmt::format("{} dim {}, {}, cuts {} of size {} within its elements", name_of(call, source), dim,
+                          describe(split, call.mesh), describe_factor(binding.rule, factor, call.names),
+                          binding.sizes[static_cast<std::size_t>(factor)]);
   }
   Diagnostic diagnostic = fault(call, "compound-split", std::move(message), {source});
   set_place(diagnostic, call, {source, dim}, call.mesh, split.axes);
@@ -207,9 +168,10 @@ void fail_compound(const RuleCall& call, const Binding& binding, Source source, 
 void fail_repeated_split(const RuleCall& call, const Binding&, Source source, int dim) {
   const Layout& layout = layout_at(call, source);
   const AxisList axes = significant(layout.axes(dim), call.mesh);
-  Diagnostic diagnostic =
-      fault(call, "repeated-split",
-            fmt::format("{} dim {} has size 1 and repeats, but is split over {}", name_of(call, source), dim, quoted(call.mesh, axes)), {source});
+  Diagnostic diagnostic = fault(call, "repeated-split",
+                                fmt::format("{} dim {} has size 1 and repeats, but is split over {}", name_of(call, source),
+                                            dim, quoted(call.mesh, axes)),
+                                {source});
   set_place(diagnostic, call, {source, dim}, call.mesh, axes);
   diagnostic.hint = reshard_hint(call, {source, dim}, {});
   fail(std::move(diagnostic));
@@ -222,7 +184,8 @@ void fail_unsayable(const RuleCall& call, const Binding& binding, Source source,
   std::vector<std::string> parts;
   for (std::uint8_t f : tensor.dim(dim)) parts.push_back(factor_name(binding.rule, f));
   Diagnostic diagnostic{.code = "result-split",
-                        .message = fmt::format("no layout says how {} dim {} ({}) would be split", name_of(call, source), dim, join(parts, " "))};
+                        .message = fmt::format("no layout says how {} dim {} ({}) would be split", name_of(call, source),
+                                               dim, join(parts, " "))};
   diagnostic.op = std::string(call.names.op);
   diagnostic.operand = name_of(call, source);
   diagnostic.dim = dim;
@@ -231,29 +194,32 @@ void fail_unsayable(const RuleCall& call, const Binding& binding, Source source,
     if (call.operands[i] == nullptr) continue;
     diagnostic.details.push_back({operand_name(*call.rule, static_cast<int>(i)), to_string(*call.operands[i]), ""});
   }
-  diagnostic.hint = "a factor behind another can be split only where the one in front is cut to single, equal parts; else keep it whole";
+  diagnostic.hint =
+      "a factor behind another can be split only where the one in front is cut to single, equal parts; else keep it whole";
   fail(std::move(diagnostic));
 }
 
 void fail_partial_operand(const RuleCall& call, const Binding&, int operand, int axis, Partial kind) {
   const Source source{Source::kOperand, operand};
-  Diagnostic diagnostic =
-      fault(call, "partial-operand",
-            fmt::format("{} has a pending {} over '{}', which cannot pass through", name_of(call, source), to_string(kind), call.mesh.name(axis)),
-            {source});
+  Diagnostic diagnostic = fault(call, "partial-operand",
+                                fmt::format("{} has a pending {} over '{}', which cannot pass through",
+                                            name_of(call, source), to_string(kind), call.mesh.name(axis)),
+                                {source});
   set_place(diagnostic, call, {source, -1}, call.mesh, AxisList{axis});
   PartialMap rest = layout_at(call, source).partials();
   rest.set(axis, Partial::kNone);
-  diagnostic.hint = fmt::format("reduce it first: reshard {} to {}", name_of(call, source), to_string(layout_at(call, source).with_partials(rest)));
+  diagnostic.hint = fmt::format("reduce it first: reshard {} to {}", name_of(call, source),
+                                to_string(layout_at(call, source).with_partials(rest)));
   fail(std::move(diagnostic));
 }
 
 void fail_partial_and_split(const RuleCall& call, const Binding& binding, int operand, int axis, Partial kind, int factor) {
   const Source source{Source::kOperand, operand};
-  Diagnostic diagnostic = fault(call, "partial-conflict",
-                                fmt::format("{} has a pending {} over '{}', which splits {}", name_of(call, source), to_string(kind),
-                                            call.mesh.name(axis), describe_factor(binding.rule, factor, call.names)),
-                                {source});
+  Diagnostic diagnostic =
+      fault(call, "partial-conflict",
+            fmt::format("{} has a pending {} over '{}', which splits {}", name_of(call, source), to_string(kind),
+                        call.mesh.name(axis), describe_factor(binding.rule, factor, call.names)),
+            {source});
   for (std::size_t i = 0; i < call.operands.size(); ++i) {
     if (call.operands[i] == nullptr || !call.operands[i]->splitting_axes().contains(axis)) continue;
     diagnostic.details.push_back({operand_name(*call.rule, static_cast<int>(i)), to_string(*call.operands[i]), ""});
@@ -262,21 +228,24 @@ void fail_partial_and_split(const RuleCall& call, const Binding& binding, int op
   diagnostic.factor = factor_name(binding.rule, factor);
   PartialMap rest = layout_at(call, source).partials();
   rest.set(axis, Partial::kNone);
-  diagnostic.hint = fmt::format("reduce it first: reshard {} to {}", name_of(call, source), to_string(layout_at(call, source).with_partials(rest)));
+  diagnostic.hint = fmt::format("reduce it first: reshard {} to {}", name_of(call, source),
+                                to_string(layout_at(call, source).with_partials(rest)));
   fail(std::move(diagnostic));
 }
 
 void fail_partial_product(const RuleCall& call, const Binding&, int axis, int first, int second) {
   const Source a{Source::kOperand, first};
   const Source b{Source::kOperand, second};
-  Diagnostic diagnostic = fault(call, "partial-conflict",
-                                fmt::format("{} and {} are multiplied and both pending over '{}': a product of sums is no sum of products",
-                                            name_of(call, a), name_of(call, b), call.mesh.name(axis)),
-                                {a, b});
+  Diagnostic diagnostic =
+      fault(call, "partial-conflict",
+            fmt::format("{} and {} are multiplied and both pending over '{}': a product of sums is no sum of products",
+                        name_of(call, a), name_of(call, b), call.mesh.name(axis)),
+            {a, b});
   set_place(diagnostic, call, {b, -1}, call.mesh, AxisList{axis});
   PartialMap rest = layout_at(call, b).partials();
   rest.set(axis, Partial::kNone);
-  diagnostic.hint = fmt::format("reduce one first: reshard {} to {}", name_of(call, b), to_string(layout_at(call, b).with_partials(rest)));
+  diagnostic.hint = fmt::format("reduce one first: reshard {} to {}", name_of(call, b),
+                                to_string(layout_at(call, b).with_partials(rest)));
   fail(std::move(diagnostic));
 }
 
@@ -287,8 +256,8 @@ void fail_partial_kinds(const RuleCall& call, const Binding&, int axis, OperandP
     return p.kind == Partial::kNone ? std::string("not pending") : fmt::format("a pending {}", to_string(p.kind));
   };
   Diagnostic diagnostic = fault(call, "partial-conflict",
-                                fmt::format("{} is {} over '{}' but {} is {}", name_of(call, a), describe_kind(first), call.mesh.name(axis),
-                                            name_of(call, b), describe_kind(second)),
+                                fmt::format("{} is {} over '{}' but {} is {}", name_of(call, a), describe_kind(first),
+                                            call.mesh.name(axis), name_of(call, b), describe_kind(second)),
                                 {a, b});
   set_place(diagnostic, call, {b, -1}, call.mesh, AxisList{axis});
   diagnostic.hint = "reduce what is pending first";
@@ -296,10 +265,11 @@ void fail_partial_kinds(const RuleCall& call, const Binding&, int axis, OperandP
 }
 
 void fail_uneven_average(const RuleCall& call, const Binding& binding, int factor, std::int64_t shards) {
-  Diagnostic diagnostic{.code = "uneven-average",
-                        .message = fmt::format("{} of size {} is averaged, but its {} shards are not equal: the mean of their means is not the mean",
-                                               describe_factor(binding.rule, factor, call.names),
-                                               binding.sizes[static_cast<std::size_t>(factor)], shards)};
+  Diagnostic diagnostic{
+      .code = "uneven-average",
+      .message = fmt::format(
+          "{} of size {} is averaged, but its {} shards are not equal: the mean of their means is not the mean",
+          describe_factor(binding.rule, factor, call.names), binding.sizes[static_cast<std::size_t>(factor)], shards)};
   diagnostic.op = std::string(call.names.op);
   diagnostic.factor = factor_name(binding.rule, factor);
   diagnostic.details.push_back({"rule", to_string(*call.rule), ""});

@@ -1,31 +1,10 @@
-// The engine's inner view of a call, and the diagnostics it can end with. Each function throws Error and says what a user needs: the
-// factor, the operands with their layouts, the nearest fix.
+// The diagnostics that inference can end with. Each function throws Error and says what a user needs: the factor, the operands with
+// their layouts, the nearest fix.
 #pragma once
 
-#include "core/rule/binding.h"
-#include "core/rule/inference.h"
+#include "core/rule/engine.h"
 
 namespace tessera {
-
-/// A call as the engine sees it: layouts of what has one, null for what has none or is absent.
-struct RuleCall {
-  const Rule* rule = nullptr;  ///< as the user wrote it
-  DeviceMesh mesh;
-  StaticVector<const Shape*, kMaxTensors> shapes;     ///< of the operands; null for absent ones
-  StaticVector<const Layout*, kMaxTensors> operands;
-  StaticVector<const Layout*, kMaxTensors> results;
-  OpNames names;
-};
-
-/// @throws Error "mesh-mismatch", "layout-misfit" where a layout cannot be that of its operand's shape
-RuleCall make_call(const Rule& rule, std::span<const Shape* const> shapes, std::span<const Layout* const> operands,
-               std::span<const Layout* const> results, const OpNames& names);
-
-/// @throws Error "layout-misfit" where the layout of a result cannot be that of its shape
-void check_results(const RuleCall& call, const Binding& binding);
-
-/// infer's core, strict. @pre call and binding are of the same rule and shapes
-Inference infer_layouts(const RuleCall& call, const Binding& binding);
 
 /// A tensor of a call.
 struct Source {
@@ -64,14 +43,17 @@ struct OperandPartial {
 [[noreturn]] void fail_not_whole(const RuleCall& call, const Binding& binding, int factor, Place place, AxisList axes);
 [[noreturn]] void fail_factor_conflict(const RuleCall& call, const Binding& binding, int factor, const PlacedSplit& first,
                                        const PlacedSplit& second);
-[[noreturn]] void fail_axis_conflict(const RuleCall& call, const Binding& binding, int axis, PlacedFactor first, PlacedFactor second);
+[[noreturn]] void fail_axis_conflict(const RuleCall& call, const Binding& binding, int axis, PlacedFactor first,
+                                     PlacedFactor second);
 [[noreturn]] void fail_compound(const RuleCall& call, const Binding& binding, Source source, int dim, int factor, int axis);
 [[noreturn]] void fail_repeated_split(const RuleCall& call, const Binding& binding, Source source, int dim);
 [[noreturn]] void fail_unsayable(const RuleCall& call, const Binding& binding, Source source, int dim);
 [[noreturn]] void fail_partial_operand(const RuleCall& call, const Binding& binding, int operand, int axis, Partial kind);
-[[noreturn]] void fail_partial_and_split(const RuleCall& call, const Binding& binding, int operand, int axis, Partial kind, int factor);
+[[noreturn]] void fail_partial_and_split(const RuleCall& call, const Binding& binding, int operand, int axis, Partial kind,
+                                         int factor);
 [[noreturn]] void fail_partial_product(const RuleCall& call, const Binding& binding, int axis, int first, int second);
-[[noreturn]] void fail_partial_kinds(const RuleCall& call, const Binding& binding, int axis, OperandPartial first, OperandPartial second);
+[[noreturn]] void fail_partial_kinds(const RuleCall& call, const Binding& binding, int axis, OperandPartial first,
+                                     OperandPartial second);
 [[noreturn]] void fail_uneven_average(const RuleCall& call, const Binding& binding, int factor, std::int64_t shards);
 
 }  // namespace tessera

@@ -14,8 +14,9 @@ enum class Policy : std::uint8_t { kStrict, kRepair };
 
 struct Inference {
   Binding binding;
-  StaticVector<DimSplit, kMaxFactors> factors{};   ///< how each factor is split
-  StaticVector<Layout, kMaxTensors> operands{};    ///< how each operand must come (as it does, if strict); a scalar's for absent ones
+  StaticVector<DimSplit, kMaxFactors> factors{};  ///< how each factor is split
+  StaticVector<Layout, kMaxTensors>
+      operands{};  ///< how each operand must come (as it does, if strict); a scalar's for absent ones
   StaticVector<Layout, kMaxTensors> results{};
   /// Axes along which an operand counts once: on ranks whose index along such an axis is not 0 it is replaced by zeros, so that a pending
   /// sum takes it in once. `out = x w + bias` with k split over tp adds bias on the first tp rank only.

@@ -170,7 +170,8 @@ class Parser {
       const Partial reduction = reduction_named(word);
       if (word != "whole" && reduction == Partial::kNone) {
         fail_rule(text_, keyword.begin,
-                  "expected 'whole', 'linear', 'move', 'broadcast', 'size' or a reduction (sum, avg, max, min, prod, any, all, softmax)");
+                  "expected 'whole', 'linear', 'move', 'broadcast', 'size' or a reduction (sum, avg, max, min, prod, any, "
+                  "all, softmax)");
       }
       bool any = false;
       for (skip_space(); is_letter(peek()); skip_space(), any = true) {
@@ -190,7 +191,8 @@ class Parser {
     std::int64_t value = 0;
     for (; is_digit(peek()); ++at_) {
       const std::int64_t digit = peek() - '0';
-      if (value > (std::numeric_limits<std::int64_t>::max() - digit) / 10) fail_rule(text_, begin, "the number is too large");
+      if (value > (std::numeric_limits<std::int64_t>::max() - digit) / 10)
+        fail_rule(text_, begin, "the number is too large");
       value = value * 10 + digit;
     }
     if (at_ == begin) fail_rule(text_, at_, "expected a number");
@@ -230,7 +232,8 @@ class Parser {
       if (rule_.factors[f].size != 0) continue;
       bool known = false;
       for (const RuleTensor& tensor : rule_.operands) known = known || tensor.has(static_cast<std::uint8_t>(f));
-      if (!known) fail_rule(text_, rule_.factors[f].name.begin, "no operand has this factor and no 'size' clause gives its size");
+      if (!known)
+        fail_rule(text_, rule_.factors[f].name.begin, "no operand has this factor and no 'size' clause gives its size");
     }
   }
 
@@ -246,7 +249,8 @@ class Parser {
         if (first < 0) first = static_cast<int>(f);
         const Partial other = rule_.factors[static_cast<std::size_t>(first)].reduction;
         if (other == factor.reduction || (is_linear(other) && is_linear(factor.reduction))) continue;
-        fail_rule(text_, factor.name.begin, "a result lacks this factor and one that is reduced otherwise: all but the last reduced must be whole");
+        fail_rule(text_, factor.name.begin,
+                  "a result lacks this factor and one that is reduced otherwise: all but the last reduced must be whole");
       }
     }
   }
@@ -257,13 +261,15 @@ class Parser {
         if ((rule_.linear_terms[t] >> o & 1) == 0) continue;
         const RuleTensor& operand = rule_.operands[o];
         for (std::size_t other = 0; other < t; ++other) {
-          if ((rule_.linear_terms[other] >> o & 1) != 0) fail_rule(text_, operand.name.begin, "an operand is in one 'linear' term at most");
+          if ((rule_.linear_terms[other] >> o & 1) != 0)
+            fail_rule(text_, operand.name.begin, "an operand is in one 'linear' term at most");
         }
         for (const std::uint8_t f : operand.factors) {
           bool kept = true;
           for (const RuleTensor& result : rule_.results) kept = kept && result.has(f);
           if (!kept && !is_linear(rule_.factors[f].reduction)) {
-            fail_rule(text_, rule_.factors[f].name.begin, "a pending sum cannot pass: this factor of a 'linear' operand is reduced, not by sum or avg");
+            fail_rule(text_, rule_.factors[f].name.begin,
+                      "a pending sum cannot pass: this factor of a 'linear' operand is reduced, not by sum or avg");
           }
         }
       }

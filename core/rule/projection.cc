@@ -10,8 +10,8 @@ AxisList significant(AxisList axes, DeviceMesh mesh) {
   return kept;
 }
 
-FactorSplits split_factors(const DimSplit& split, std::span<const std::uint8_t> factors, std::span<const std::int64_t> sizes,
-                           DeviceMesh mesh) {
+FactorSplits split_factors(const DimSplit& split, std::span<const std::uint8_t> factors,
+                           std::span<const std::int64_t> sizes, DeviceMesh mesh) {
   FactorSplits result;
   for (std::size_t i = 0; i < factors.size(); ++i) result.splits.push_back({});
   if (split.axes.empty() || factors.empty()) return result;
@@ -89,7 +89,7 @@ std::optional<DimSplit> join_factors(std::span<const DimSplit> splits, std::span
   const bool no_indices = inner == 0;
   int used = 0;
   bool in_equal_blocks = true;  // the factors in front that are split
-  bool closed = false;  // a factor in front keeps more than one element a shard: nothing behind it may be split
+  bool closed = false;          // a factor in front keeps more than one element a shard: nothing behind it may be split
   for (std::uint8_t factor : factors) {
     const DimSplit& split = splits[factor];
     const AxisList axes = significant(split.axes, mesh);
@@ -123,7 +123,8 @@ Projected project_back(const RuleTensor& tensor, const Binding& binding, std::sp
   StaticVector<DimSplit, kMaxRank> dims;
   std::size_t begin = 0;
   for (int dim = 0; dim < tensor.rank(); ++dim) {
-    const std::span<const std::uint8_t> factors(tensor.factors.data() + begin, tensor.factors_of_dim[static_cast<std::size_t>(dim)]);
+    const std::span<const std::uint8_t> factors(tensor.factors.data() + begin,
+                                                tensor.factors_of_dim[static_cast<std::size_t>(dim)]);
     begin += factors.size();
     if (factors.empty() || (repeated >> dim & 1) != 0) {
       dims.push_back({});

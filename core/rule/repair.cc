@@ -78,7 +78,8 @@ void cut_down(Candidates& candidates) {
 
 class Search {
  public:
-  Search(const RuleCall& call, OperandSpecs operands, const Binding& binding) : call_(call), operands_(operands), binding_(binding) {}
+  Search(const RuleCall& call, OperandSpecs operands, const Binding& binding)
+      : call_(call), operands_(operands), binding_(binding) {}
 
   std::optional<Inference> best(const Candidates& candidates) {
     StaticVector<DimSplit, kMaxFactors> splits(candidates.size(), DimSplit{});
@@ -92,7 +93,8 @@ class Search {
     int axis;
   };
 
-  void choose(const Candidates& candidates, StaticVector<DimSplit, kMaxFactors>& splits, std::size_t f, std::uint32_t used) {
+  void choose(const Candidates& candidates, StaticVector<DimSplit, kMaxFactors>& splits, std::size_t f,
+              std::uint32_t used) {
     if (f == candidates.size()) {
       try_splits(splits);
       return;
@@ -111,7 +113,8 @@ class Search {
     for (std::size_t i = 0; i < operands_.size(); ++i) {
       targets.emplace_back();
       if (operands_[i] == nullptr) continue;
-      const Projected projected = project_back(binding_.rule.operands[i], binding_, splits, call_.mesh, binding_.repeated[i]);
+      const Projected projected =
+          project_back(binding_.rule.operands[i], binding_, splits, call_.mesh, binding_.repeated[i]);
       if (!projected.layout) return;
       targets.back() = *projected.layout;
       const AxisList axes = operands_[i]->layout.partials().axes();
@@ -167,9 +170,11 @@ class Search {
 };
 
 // Whether every one of `fine` shards lies inside that of `coarse` shards which holds it, so that splitting further moves nothing.
-bool lies_inside(Distribution fine_dealt, std::int64_t fine, Distribution coarse_dealt, std::int64_t coarse, std::int64_t n) {
+bool lies_inside(Distribution fine_dealt, std::int64_t fine, Distribution coarse_dealt, std::int64_t coarse,
+                 std::int64_t n) {
   if (coarse == 1 || (fine == coarse && deal_alike(fine_dealt, coarse_dealt, n, fine))) return true;
-  if (n % fine == 0 && deal_alike(fine_dealt, Distribution::block(), n, fine) && deal_alike(coarse_dealt, Distribution::block(), n, coarse)) {
+  if (n % fine == 0 && deal_alike(fine_dealt, Distribution::block(), n, fine) &&
+      deal_alike(coarse_dealt, Distribution::block(), n, coarse)) {
     return true;
   }
   if (fine > kMaxShards) return false;
@@ -192,7 +197,8 @@ double redistribution_bytes(const TensorSpec& from, const Layout& to) {
   const auto bytes_of = [&](const Layout& layout) {
     double bytes = static_cast<double>(size_of(from.dtype));
     for (int dim = 0; dim < layout.rank(); ++dim) {
-      bytes *= static_cast<double>(from.shape[static_cast<std::size_t>(dim)]) / static_cast<double>(split_count(layout, dim));
+      bytes *=
+          static_cast<double>(from.shape[static_cast<std::size_t>(dim)]) / static_cast<double>(split_count(layout, dim));
     }
     return bytes;
   };
@@ -204,7 +210,8 @@ double redistribution_bytes(const TensorSpec& from, const Layout& to) {
     int common = 0;
     while (common < before.size() && common < after.size() && before[common] == after[common]) ++common;
     if (common == before.size()) {
-      const bool inside = lies_inside(to.distribution(dim), mesh.size(after), from.layout.distribution(dim), mesh.size(before), n);
+      const bool inside =
+          lies_inside(to.distribution(dim), mesh.size(after), from.layout.distribution(dim), mesh.size(before), n);
       if (!inside) common = 0;
     } else if (from.layout.distribution(dim) != to.distribution(dim)) {
       common = 0;

@@ -1,7 +1,7 @@
 // The repairing policy: the cheapest layouts in which a call can be made.
 #pragma once
 
-#include "core/rule/faults.h"
+#include "core/rule/engine.h"
 
 namespace tessera {
 

@@ -30,19 +30,20 @@ struct RuleFactor {
   static constexpr std::int64_t kGivenLater = -1;
 
   TextSlice name;
-  std::int64_t size = 0;                ///< from a `size` clause; 0 where shapes tell it, kGivenLater where `with_size` does
-  Partial reduction = Partial::kSum;    ///< what happens to it in results that lack it
-  bool whole = false;                   ///< must not be split
-  std::int8_t batch = 0;                ///< of a `...`: which dim of it, counted from its right end, from 1; else 0
+  std::int64_t size = 0;              ///< from a `size` clause; 0 where shapes tell it, kGivenLater where `with_size` does
+  Partial reduction = Partial::kSum;  ///< what happens to it in results that lack it
+  bool whole = false;                 ///< must not be split
+  std::int8_t batch = 0;              ///< of a `...`: which dim of it, counted from its right end, from 1; else 0
 };
 
 /// An operand or a result of a rule: the factors of its dims.
 struct RuleTensor {
-  TextSlice name;                                       ///< empty where the rule does not name it
-  StaticVector<std::uint8_t, 20> factors;               ///< of all dims, one dim after the other, outermost first
-  StaticVector<std::uint8_t, kMaxRank> factors_of_dim;  ///< how many of them each dim has: 0 for a literal 1, more than 1 for a compound
-  std::int8_t ellipsis = -1;                            ///< the dim before which `...` stands, -1 where there is none
-  bool optional = false;                                ///< may be absent
+  TextSlice name;                          ///< empty where the rule does not name it
+  StaticVector<std::uint8_t, 20> factors;  ///< of all dims, one dim after the other, outermost first
+  StaticVector<std::uint8_t, kMaxRank>
+      factors_of_dim;         ///< how many of them each dim has: 0 for a literal 1, more than 1 for a compound
+  std::int8_t ellipsis = -1;  ///< the dim before which `...` stands, -1 where there is none
+  bool optional = false;      ///< may be absent
 
   [[nodiscard]] constexpr int rank() const { return static_cast<int>(factors_of_dim.size()); }
   /// The factors of a dim, outermost first.
@@ -100,7 +101,9 @@ struct Rule {
   /// This rule with the size of a factor given: what a call's attributes decide. @pre the rule has such a factor
   [[nodiscard]] Rule with_size(std::string_view factor, std::int64_t size) const;
 
-  [[nodiscard]] constexpr std::string_view slice(TextSlice s) const { return std::string_view(text.data(), text_length).substr(s.begin, s.length); }
+  [[nodiscard]] constexpr std::string_view slice(TextSlice s) const {
+    return std::string_view(text.data(), text_length).substr(s.begin, s.length);
+  }
   [[nodiscard]] constexpr bool has_ellipsis() const {
     for (const RuleTensor& tensor : operands) {
       if (tensor.ellipsis >= 0) return true;

@@ -18,7 +18,8 @@ void register_attention(Registry& registry) {
 }
 
 std::vector<std::int64_t> integers_of(const Tensor& tensor) {
-  if (is_floating(tensor.dtype())) fail("dtype", fmt::format("lengths are {}, they must be integers", to_string(tensor.dtype())));
+  if (is_floating(tensor.dtype()))
+    fail("dtype", fmt::format("lengths are {}, they must be integers", to_string(tensor.dtype())));
   const Tensor wide = tensor.to(DType::kI64);
   return {wide.span<std::int64_t>().begin(), wide.span<std::int64_t>().end()};
 }
@@ -34,7 +35,8 @@ RowPlan row_plan(const LocalCall& call, const SequenceOperands& where, const Mas
   if (where.packed) {
     if (!call.has(where.query_lengths)) query_lengths = {rows};  // one sequence
     if (!call.has(where.key_lengths)) key_lengths = {keys};
-    return plan_packed({rows, keys, query_lengths, key_lengths}, held_rows, call.indices(where.key, where.key_rows), masking);
+    return plan_packed({rows, keys, query_lengths, key_lengths}, held_rows, call.indices(where.key, where.key_rows),
+                       masking);
   }
   const std::int64_t batch = where.query_batch < 0 ? 1 : call.input(where.query).size(where.query_batch);
   return plan_padded({batch, rows, keys, query_lengths, key_lengths}, held_rows, masking);
@@ -57,8 +59,8 @@ std::int64_t packed_parts(const CallSpec& call, std::string_view op, const Seque
     if (shape.empty() || shape[0] % parts == 0) continue;
     const bool of_keys = operand == where.key;
     fail(Diagnostic{.code = "packed-parts",
-                    .message = fmt::format("the {}' {} packed rows are no multiple of {} {} shards", of_keys ? "keys" : "queries", shape[0],
-                                           of_keys ? "their" : "the keys'", parts),
+                    .message = fmt::format("the {}' {} packed rows are no multiple of {} {} shards",
+                                           of_keys ? "keys" : "queries", shape[0], of_keys ? "their" : "the keys'", parts),
                     .op = std::string(op),
                     .hint = "split packed keys evenly, where documents end, or keep them whole"});
   }
@@ -71,7 +73,8 @@ void check_kinds(const CallSpec& call, std::string_view op, std::initializer_lis
     const DType dtype = call.operands[kind.operand]->dtype;
     if (kind.integers ? dtype == DType::kI32 || dtype == DType::kI64 : is_floating(dtype)) continue;
     fail(Diagnostic{.code = "dtype",
-                    .message = fmt::format("{} is {}, it must be {}", kind.name, to_string(dtype), kind.integers ? "i32 or i64" : "a float"),
+                    .message = fmt::format("{} is {}, it must be {}", kind.name, to_string(dtype),
+                                           kind.integers ? "i32 or i64" : "a float"),
                     .op = std::string(op),
                     .operand = std::string(kind.name)});
   }
@@ -88,7 +91,8 @@ SequenceLengths sample_lengths(const CallSpec& call, const SequenceOperands& whe
     if (shared) total = std::min(total_of(where.query, where.query_rows), total_of(where.key, where.key_rows));
     const std::int64_t count = call.shape(lengths)[0];
     const std::int64_t size = total / parts;
-    const Tensor numbers = random_integers({count}, DType::kI64, where.packed ? 0 : size / 2, size + 1, seed, shared ? "actual_seq_lengths" : name);
+    const Tensor numbers = random_integers({count}, DType::kI64, where.packed ? 0 : size / 2, size + 1, seed,
+                                           shared ? "actual_seq_lengths" : name);
     drawn.assign(numbers.span<std::int64_t>().begin(), numbers.span<std::int64_t>().end());
     if (!where.packed) return drawn;
     // Each part of the batch gets some of the sequences, the last of which ends where the part does.
@@ -104,7 +108,8 @@ SequenceLengths sample_lengths(const CallSpec& call, const SequenceOperands& whe
           draw(where.key_lengths, total_of(where.key, where.key_rows), "actual_seq_lengths_kv")};
 }
 
-std::optional<Tensor> sample_lengths_of(const CallSpec& call, const SequenceOperands& where, std::size_t operand, std::uint64_t seed) {
+std::optional<Tensor> sample_lengths_of(const CallSpec& call, const SequenceOperands& where, std::size_t operand,
+                                        std::uint64_t seed) {
   if (operand != where.query_lengths && operand != where.key_lengths) return std::nullopt;
   const SequenceLengths lengths = sample_lengths(call, where, seed);
   const std::vector<std::int64_t>& own = operand == where.query_lengths ? lengths.query : lengths.key;

@@ -18,13 +18,13 @@ class Registry;
 
 /// Where an attention operator's sequences lie: operands by their number in the rule, dims by their number in the operand.
 struct SequenceOperands {
-  bool packed = false;             ///< TND: sequences one after the other, told by prefix sums
+  bool packed = false;  ///< TND: sequences one after the other, told by prefix sums
   std::size_t query = 0;
   std::size_t key = 1;
-  int query_batch = 0;             ///< batch dim of the query; -1 where it has none
-  int query_rows = 1;              ///< sequence dim of the query
-  int key_rows = 1;                ///< sequence dim of the key
-  std::size_t query_lengths = 0;   ///< operand with the queries' lengths; absent means all rows
+  int query_batch = 0;            ///< batch dim of the query; -1 where it has none
+  int query_rows = 1;             ///< sequence dim of the query
+  int key_rows = 1;               ///< sequence dim of the key
+  std::size_t query_lengths = 0;  ///< operand with the queries' lengths; absent means all rows
   std::size_t key_lengths = 0;
 };
 
@@ -64,7 +64,8 @@ struct SequenceLengths {
 /// shards do (with fewer sequences than shards the last shards hold padding only). The same numbers for the same arguments.
 SequenceLengths sample_lengths(const CallSpec& call, const SequenceOperands& where, std::uint64_t seed);
 /// The same as a tensor of the operand's dtype; nothing for an operand that is no length.
-std::optional<Tensor> sample_lengths_of(const CallSpec& call, const SequenceOperands& where, std::size_t operand, std::uint64_t seed);
+std::optional<Tensor> sample_lengths_of(const CallSpec& call, const SequenceOperands& where, std::size_t operand,
+                                        std::uint64_t seed);
 
 /// The dtype of an operator's statistics: f64 for f64 queries, else f32.
 DType statistics_dtype(DType query);

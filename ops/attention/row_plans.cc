@@ -56,7 +56,8 @@ void check_ends(std::span<const std::int64_t> ends, std::int64_t total, std::str
 RowPlan plan_padded(const PaddedBatch& batch, const IndexSet& rows, const Masking& masking) {
   RowPlan plan;
   for (std::int64_t b = 0; b < batch.batch; ++b) {
-    const std::int64_t queries = length_of(batch.query_lengths, b, batch.batch, batch.rows_total, "actual_seq_lengths_query");
+    const std::int64_t queries =
+        length_of(batch.query_lengths, b, batch.batch, batch.rows_total, "actual_seq_lengths_query");
     const std::int64_t keys = length_of(batch.key_lengths, b, batch.batch, batch.keys_total, "actual_seq_lengths_kv");
     const Band band = band_of(masking, queries, keys);
     std::int64_t local = 0;
@@ -76,8 +77,8 @@ RowPlan plan_padded(const PaddedBatch& batch, const IndexSet& rows, const Maskin
 
 RowPlan plan_packed(const PackedBatch& batch, const IndexSet& rows, const IndexSet& keys, const Masking& masking) {
   if (batch.query_ends.size() != batch.key_ends.size()) {
-    fail("sequence-lengths", fmt::format("actual_seq_lengths_query names {} sequences, actual_seq_lengths_kv {}", batch.query_ends.size(),
-                                         batch.key_ends.size()));
+    fail("sequence-lengths", fmt::format("actual_seq_lengths_query names {} sequences, actual_seq_lengths_kv {}",
+                                         batch.query_ends.size(), batch.key_ends.size()));
   }
   check_ends(batch.query_ends, batch.rows_total, "actual_seq_lengths_query");
   check_ends(batch.key_ends, batch.keys_total, "actual_seq_lengths_kv");
@@ -107,8 +108,8 @@ RowPlan plan_packed(const PackedBatch& batch, const IndexSet& rows, const IndexS
       const KeyRange seen{first.begin, last.end};
       if (seen.begin < seen.end && (key_begin + seen.begin < held.begin || key_begin + seen.end > held.end)) {
         fail("keys-elsewhere",
-             fmt::format("sequence {} (query rows {} to {}) sees keys {} to {}, this rank holds keys {} to {}", sequence, begin, end - 1,
-                         key_begin + seen.begin, key_begin + seen.end - 1, held.begin, held.end - 1),
+             fmt::format("sequence {} (query rows {} to {}) sees keys {} to {}, this rank holds keys {} to {}", sequence,
+                         begin, end - 1, key_begin + seen.begin, key_begin + seen.end - 1, held.begin, held.end - 1),
              "split the keys only where sequences end, or keep them whole");
       }
       plan.segments.push_back(segment);

@@ -12,9 +12,9 @@ namespace tessera {
 
 /// A padded batch (BSND and its kin): every batch entry is a sequence at the front of its rows.
 struct PaddedBatch {
-  std::int64_t batch = 0;                    ///< local batch entries
-  std::int64_t rows_total = 0;               ///< global query rows an entry has, padding included
-  std::int64_t keys_total = 0;               ///< key rows an entry has, padding included; all of them are local
+  std::int64_t batch = 0;                            ///< local batch entries
+  std::int64_t rows_total = 0;                       ///< global query rows an entry has, padding included
+  std::int64_t keys_total = 0;                       ///< key rows an entry has, padding included; all of them are local
   std::span<const std::int64_t> query_lengths = {};  ///< of the local entries; none: all rows. One: for every entry
   std::span<const std::int64_t> key_lengths = {};
 };
@@ -28,9 +28,9 @@ RowPlan plan_padded(const PaddedBatch& batch, const IndexSet& rows, const Maskin
 
 /// A packed batch (TND): sequences one after the other, told by prefix sums: entry i is where sequence i ends.
 struct PackedBatch {
-  std::int64_t rows_total = 0;                    ///< global query rows
-  std::int64_t keys_total = 0;                    ///< global key rows
-  std::span<const std::int64_t> query_ends;       ///< global prefix sums; rows after the last are padding
+  std::int64_t rows_total = 0;               ///< global query rows
+  std::int64_t keys_total = 0;               ///< global key rows
+  std::span<const std::int64_t> query_ends;  ///< global prefix sums; rows after the last are padding
   std::span<const std::int64_t> key_ends;
 };
 

@@ -53,7 +53,8 @@ bool is_packed(std::string_view layout) { return layout == "TND"; }
 std::int64_t folded_head_dim(const CallSpec& call) {
   const auto& layout = call.attributes.get<std::string>("layout");
   const auto heads = call.attributes.get_optional<std::int64_t>("head_num");
-  if (!heads) fail_sdpa("missing-attribute", fmt::format("layout {} needs attribute 'head_num', the number of query heads", layout));
+  if (!heads)
+    fail_sdpa("missing-attribute", fmt::format("layout {} needs attribute 'head_num', the number of query heads", layout));
   const std::int64_t hidden = call.shape(kQuery).empty() ? 0 : call.shape(kQuery).back();
   if (*heads < 1 || hidden % *heads != 0) {
     fail_sdpa("head-num", fmt::format("head_num is {}, which does not divide the query's hidden size {}", *heads, hidden));
@@ -114,17 +115,21 @@ Rule rule_for(const CallSpec& call) {
   if (is_folded(layout.name)) sizes += fmt::format(" d={}", folded_head_dim(call));
   // Values are as wide as keys where a fold hides their width.
   if (is_folded(layout.name)) sizes += fmt::format(" e={}", folded_head_dim(call));
-  if (packed) sizes += fmt::format(" p={}", packed_parts(call, kName, sequences(call.attributes, call.shape(kQuery).size())));
+  if (packed)
+    sizes += fmt::format(" p={}", packed_parts(call, kName, sequences(call.attributes, call.shape(kQuery).size())));
   if (!batched && call.has(kQueryLengths)) sizes += " l=1";
   std::string text = fmt::format(
-      "query[{}], key[{}], value[{}], attn_mask[{}]?, actual_seq_lengths_query[{}]?, actual_seq_lengths_kv[{}]? -> attention_out[{}]",
+      "query[{}], key[{}], value[{}], attn_mask[{}]?, actual_seq_lengths_query[{}]?, actual_seq_lengths_kv[{}]? -> "
+      "attention_out[{}]",
       layout.query, layout.key, layout.value, mask, lengths, lengths, layout.out);
   if (call.attributes.get<bool>("return_softmax_lse")) {
     const std::string_view rows = packed ? "(p s) g r" : batched ? "b g s r" : "g s r";
     text += fmt::format(", softmax_max[{}], softmax_sum[{}]", rows, rows);
   }
   // Statistics do not know of the value's columns: were they split, every rank would have the same statistics, not a share of their sum.
-  text += fmt::format(" | whole d t{}{} | broadcast attn_mask", call.attributes.get<bool>("return_softmax_lse") ? " e" : "", lengths == "l" ? " l" : "");
+  text +=
+      fmt::format(" | whole d t{}{} | broadcast attn_mask{}", call.attributes.get<bool>("return_softmax_lse") ? " e" : "",
+                  lengths == "l" ? " l" : "", lengths == "b" ? " actual_seq_lengths_query actual_seq_lengths_kv" : "");
   if (!sizes.empty()) text += fmt::format(" | size{}", sizes);
   return Rule::parse(text);
 }
@@ -132,7 +137,8 @@ Rule rule_for(const CallSpec& call) {
 Masking masking_of(const Attributes& attributes) {
   const auto mode = attributes.get_optional<std::int64_t>("sparse_mode");
   const auto window = attributes.get_optional<std::vector<std::int64_t>>("window");
-  if (mode) return masking_of_mode(*mode, attributes.get<std::int64_t>("pre_tokens"), attributes.get<std::int64_t>("next_tokens"));
+  if (mode)
+    return masking_of_mode(*mode, attributes.get<std::int64_t>("pre_tokens"), attributes.get<std::int64_t>("next_tokens"));
   if (window) return masking_of_window((*window)[0], (*window)[1]);
   if (attributes.get<bool>("is_causal")) return {Masking::kAll, 0, false};
   return {};
@@ -147,26 +153,37 @@ void check(const CallSpec& call) {
     fail_sdpa("attribute-value", "takes one of is_causal, window and sparse_mode", "say once what a query sees");
   }
   if (window && attributes.get<std::vector<std::int64_t>>("window").size() != 2) {
-    fail_sdpa("attribute-value", "attribute 'window' takes two numbers: keys before and after the diagonal, below 0 for all");
+    fail_sdpa("attribute-value",
+              "attribute 'window' takes two numbers: keys before and after the diagonal, below 0 for all");
   }
-  const bool tokens = attributes.get<std::int64_t>("pre_tokens") != Masking::kAll || attributes.get<std::int64_t>("next_tokens") != Masking::kAll;
-  if (tokens && !mode) fail_sdpa("attribute-value", "pre_tokens and next_tokens go with a sparse_mode", "give sparse_mode 0 (top left) or 4 (bottom right)");
+  const bool tokens = attributes.get<std::int64_t>("pre_tokens") != Masking::kAll ||
+                      attributes.get<std::int64_t>("next_tokens") != Masking::kAll;
+  if (tokens && !mode)
+    fail_sdpa("attribute-value", "pre_tokens and next_tokens go with a sparse_mode",
+              "give sparse_mode 0 (top left) or 4 (bottom right)");
   if (mode && (attributes.get<std::int64_t>("sparse_mode") < 0 || attributes.get<std::int64_t>("sparse_mode") > 4)) {
-    fail_sdpa("attribute-value", fmt::format("sparse_mode is {}, it takes 0 to 4", attributes.get<std::int64_t>("sparse_mode")),
+    fail_sdpa("attribute-value",
+              fmt::format("sparse_mode is {}, it takes 0 to 4", attributes.get<std::int64_t>("sparse_mode")),
               "0 top-left band, 1 explicit mask, 2 top-left causal, 3 bottom-right causal, 4 bottom-right band");
   }
   if (is_packed(layout) && call.has(kMask)) {
-    fail_sdpa("unsupported-operand", "attn_mask goes with padded layouts, not with TND", "say with is_causal, window or sparse_mode what each document's queries see");
+    fail_sdpa("unsupported-operand", "attn_mask goes with padded layouts, not with TND",
+              "say with is_causal, window or sparse_mode what each document's queries see");
   }
   if (call.has(kQueryLengths) != call.has(kKeyLengths)) {
     fail_sdpa("missing-operand", "takes both actual_seq_lengths_query and actual_seq_lengths_kv, or neither");
   }
-  check_kinds(call, kName, {{kQuery, "query"}, {kKey, "key"}, {kValue, "value"}, {kQueryLengths, "actual_seq_lengths_query", true},
-                            {kKeyLengths, "actual_seq_lengths_kv", true}});
+  check_kinds(call, kName,
+              {{kQuery, "query"},
+               {kKey, "key"},
+               {kValue, "value"},
+               {kQueryLengths, "actual_seq_lengths_query", true},
+               {kKeyLengths, "actual_seq_lengths_kv", true}});
   if (call.has(kMask)) {
     const DType dtype = call.operands[kMask]->dtype;
     if (dtype != DType::kBool && !is_floating(dtype)) {
-      fail_sdpa("dtype", fmt::format("attn_mask is {}, it must be bool (true: visible) or a float that is added", to_string(dtype)));
+      fail_sdpa("dtype",
+                fmt::format("attn_mask is {}, it must be bool (true: visible) or a float that is added", to_string(dtype)));
     }
   }
 }
@@ -174,7 +191,8 @@ void check(const CallSpec& call) {
 // A local tensor as [b, s, n, d], whatever the layout; `head_dim` unfolds heads.
 Tensor to_bsnd(const Tensor& tensor, std::string_view layout, std::int64_t head_dim) {
   if (is_packed(layout)) return with_batch(tensor);
-  if (layout == "BHSD" || layout == "BNSD") return tensor.rank() == 3 ? with_batch(tensor.permute({1, 0, 2})) : tensor.permute({0, 2, 1, 3});
+  if (layout == "BHSD" || layout == "BNSD")
+    return tensor.rank() == 3 ? with_batch(tensor.permute({1, 0, 2})) : tensor.permute({0, 2, 1, 3});
   if (layout == "BSHD" || layout == "BSND") return tensor;
   const Tensor rows_second = layout == "SBH" ? tensor.permute({1, 0, 2}) : tensor;
   const Shape& shape = rows_second.shape();
@@ -196,11 +214,13 @@ std::vector<Tensor> run(const LocalCall& call) {
   const Attributes& attributes = call.attributes();
   const auto& layout = attributes.get<std::string>("layout");
   const bool unbatched = call.input(kQuery).rank() == 3 && (layout == "BHSD" || layout == "BNSD");
-  const std::int64_t folded_dim = is_folded(layout) ? call.global_size(kQuery, 2) / attributes.get<std::int64_t>("head_num") : 0;
+  const std::int64_t folded_dim =
+      is_folded(layout) ? call.global_size(kQuery, 2) / attributes.get<std::int64_t>("head_num") : 0;
   const Tensor query = to_bsnd(call.input(kQuery), layout, folded_dim);
   const Tensor key = to_bsnd(call.input(kKey), layout, folded_dim);
   const Tensor value = to_bsnd(call.input(kValue), layout, folded_dim);
-  const double scale = attributes.get_optional<double>("scale").value_or(1.0 / std::sqrt(static_cast<double>(query.size(3))));
+  const double scale =
+      attributes.get_optional<double>("scale").value_or(1.0 / std::sqrt(static_cast<double>(query.size(3))));
   const RowPlan plan = row_plan(call, sequences(attributes, call.input(kQuery).shape().size()), masking_of(attributes));
   std::optional<Tensor> mask;
   if (call.has(kMask)) mask = call.input(kMask);
@@ -229,11 +249,14 @@ std::optional<Tensor> sample(const CallSpec& call, std::size_t operand, std::uin
 
 double work(const LocalCall& call) {
   const auto& layout = call.attributes().get<std::string>("layout");
-  const RowPlan plan = row_plan(call, sequences(call.attributes(), call.input(kQuery).shape().size()), masking_of(call.attributes()));
-  const std::int64_t folded_dim = is_folded(layout) ? call.global_size(kQuery, 2) / call.attributes().get<std::int64_t>("head_num") : 0;
+  const RowPlan plan =
+      row_plan(call, sequences(call.attributes(), call.input(kQuery).shape().size()), masking_of(call.attributes()));
+  const std::int64_t folded_dim =
+      is_folded(layout) ? call.global_size(kQuery, 2) / call.attributes().get<std::int64_t>("head_num") : 0;
   const Tensor query = to_bsnd(call.input(kQuery), layout, folded_dim);
   const Tensor value = to_bsnd(call.input(kValue), layout, folded_dim);
-  return static_cast<double>(visible_pairs(plan)) * static_cast<double>(query.size(2)) * static_cast<double>(query.size(3) + value.size(3));
+  return static_cast<double>(visible_pairs(plan)) * static_cast<double>(query.size(2)) *
+         static_cast<double>(query.size(3) + value.size(3));
 }
 
 }  // namespace
@@ -242,37 +265,67 @@ void register_scaled_dot_product_attention(Registry& registry) {
   DistributedOp op;
   op.name = kName;
   op.rule =
-      "query[b (g r) s d], key[b g t d], value[b g t e], attn_mask[b (g r) s t]?, actual_seq_lengths_query[b]?, actual_seq_lengths_kv[b]? "
-      "-> attention_out[b (g r) s e] | whole d t | broadcast attn_mask";
+      "query[b (g r) s d], key[b g t d], value[b g t e], attn_mask[b (g r) s t]?, actual_seq_lengths_query[b]?, "
+      "actual_seq_lengths_kv[b]? "
+      "-> attention_out[b (g r) s e] | whole d t | broadcast attn_mask actual_seq_lengths_query actual_seq_lengths_kv";
   op.kernel = run;
   op.aliases = {"sdpa"};
   op.summary = "softmax(scale * query key^T + mask) value; queries may be split along their sequence, keys are whole";
   op.attributes = {
-      {.name = "is_causal", .type = AttributeType::kBool, .default_value = false, .doc = "query i sees keys 0..i: aligned at the top left, as torch's"},
+      {.name = "is_causal",
+       .type = AttributeType::kBool,
+       .default_value = false,
+       .doc = "query i sees keys 0..i: aligned at the top left, as torch's"},
       {.name = "scale", .type = AttributeType::kFloat, .doc = "multiplies the scores; none is 1/sqrt(d)"},
-      {.name = "layout", .type = AttributeType::kString, .default_value = "BHSD", .doc = "order of the inputs' dims; TND is a packed batch",
+      {.name = "layout",
+       .type = AttributeType::kString,
+       .default_value = "BHSD",
+       .doc = "order of the inputs' dims; TND is a packed batch",
        .choices = {"BHSD", "BNSD", "BSHD", "BSND", "BSH", "SBH", "TND"}},
-      {.name = "head_num", .type = AttributeType::kInt, .doc = "query heads, for BSH and SBH, whose last dim folds heads and head dim"},
-      {.name = "window", .type = AttributeType::kInts, .doc = "[left, right]: keys seen before and after the bottom-right diagonal, below 0 for all"},
-      {.name = "sparse_mode", .type = AttributeType::kInt,
-       .doc = "0 top-left band of pre/next tokens, 1 explicit mask, 2 top-left causal, 3 bottom-right causal, 4 bottom-right band"},
-      {.name = "pre_tokens", .type = AttributeType::kInt, .default_value = Masking::kAll, .doc = "keys seen before the diagonal (modes 0 and 4)"},
-      {.name = "next_tokens", .type = AttributeType::kInt, .default_value = Masking::kAll, .doc = "keys seen after the diagonal (modes 0 and 4)"},
-      {.name = "return_softmax_lse", .type = AttributeType::kBool, .default_value = false,
+      {.name = "head_num",
+       .type = AttributeType::kInt,
+       .doc = "query heads, for BSH and SBH, whose last dim folds heads and head dim"},
+      {.name = "window",
+       .type = AttributeType::kInts,
+       .doc = "[left, right]: keys seen before and after the bottom-right diagonal, below 0 for all"},
+      {.name = "sparse_mode",
+       .type = AttributeType::kInt,
+       .doc = "0 top-left band of pre/next tokens, 1 explicit mask, 2 top-left causal, 3 bottom-right causal, 4 "
+              "bottom-right band"},
+      {.name = "pre_tokens",
+       .type = AttributeType::kInt,
+       .default_value = Masking::kAll,
+       .doc = "keys seen before the diagonal (modes 0 and 4)"},
+      {.name = "next_tokens",
+       .type = AttributeType::kInt,
+       .default_value = Masking::kAll,
+       .doc = "keys seen after the diagonal (modes 0 and 4)"},
+      {.name = "return_softmax_lse",
+       .type = AttributeType::kBool,
+       .default_value = false,
        .doc = "also softmax_max and softmax_sum, [b g s r] (TND: [t g r])"},
   };
-  op.factors = {{"b", "batch"}, {"s", "query rows"}, {"t", "key rows"}, {"g", "key heads"}, {"r", "query heads of a key head"},
-                {"d", "head dim"}, {"e", "value dim"}, {"p", "parts of the packed batch, one for each shard of the keys"}, {"l", "sequences"}};
+  op.factors = {{"b", "batch"},
+                {"s", "query rows"},
+                {"t", "key rows"},
+                {"g", "key heads"},
+                {"r", "query heads of a key head"},
+                {"d", "head dim"},
+                {"e", "value dim"},
+                {"p", "parts of the packed batch, one for each shard of the keys"},
+                {"l", "sequences"}};
   op.rule_for = rule_for;
   op.check = check;
   op.result_dtypes = result_dtypes;
   op.sample = sample;
   op.work = work;
   op.examples = {
-      {.operands = {"f32 [2, 4, 8, 16] [dp, -, cp, -]", "f32 [2, 2, 8, 16] [dp, -, -, -]", "f32 [2, 2, 8, 16] [dp, -, -, -]"},
+      {.operands = {"f32 [2, 4, 8, 16] [dp, -, cp, -]", "f32 [2, 2, 8, 16] [dp, -, -, -]",
+                    "f32 [2, 2, 8, 16] [dp, -, -, -]"},
        .attributes = {{"is_causal", true}},
        .mesh = "dp=2 x cp=2"},
-      {.operands = {"f32 [10, 4, 8] [cp, tp, -]", "f32 [10, 2, 8] [-, tp, -]", "f32 [10, 2, 8] [-, tp, -]", "-", "i64 [3] [-]", "i64 [3] [-]"},
+      {.operands = {"f32 [10, 4, 8] [cp, tp, -]", "f32 [10, 2, 8] [-, tp, -]", "f32 [10, 2, 8] [-, tp, -]", "-",
+                    "i64 [3] [-]", "i64 [3] [-]"},
        .attributes = {{"layout", "TND"}, {"sparse_mode", std::int64_t{3}}},
        .mesh = "cp=2 x tp=2"},
   };

@@ -54,10 +54,12 @@ void check(const CallSpec& call) {
              "pass keys and values as BSND or TND, without a block_table");
   }
   if (query_layout != key_layout) {
-    fail_sfa("attribute-value", fmt::format("layout_query is {} but layout_kv is {}", query_layout, key_layout), "give both the same layout");
+    fail_sfa("attribute-value", fmt::format("layout_query is {} but layout_kv is {}", query_layout, key_layout),
+             "give both the same layout");
   }
   const auto mode = attributes.get<std::int64_t>("sparse_mode");
-  if (mode != 0 && mode != 3) fail_sfa("attribute-value", fmt::format("sparse_mode is {}, it takes 0 (all keys) or 3 (right-down causal)", mode));
+  if (mode != 0 && mode != 3)
+    fail_sfa("attribute-value", fmt::format("sparse_mode is {}, it takes 0 (all keys) or 3 (right-down causal)", mode));
   check_tokens_unlimited(call, kName);
   const auto block = attributes.get<std::int64_t>("sparse_block_size");
   if (block < 1 || block > 128 || (block & (block - 1)) != 0) {
@@ -66,21 +68,54 @@ void check(const CallSpec& call) {
   const auto attention_mode = attributes.get<std::int64_t>("attention_mode");
   const bool rope = call.has(kQueryRope) || call.has(kKeyRope);
   if (attention_mode != 0 && attention_mode != 2) {
-    fail_sfa("attribute-value", fmt::format("attention_mode is {}, it takes 0 (no rope parts) or 2 (MLA-absorb, with both)", attention_mode));
+    fail_sfa("attribute-value",
+             fmt::format("attention_mode is {}, it takes 0 (no rope parts) or 2 (MLA-absorb, with both)", attention_mode));
   }
   if (attention_mode == 2 && !(call.has(kQueryRope) && call.has(kKeyRope))) {
-    fail_sfa("missing-operand", "attention_mode 2 takes both query_rope and key_rope", "pass them, or use attention_mode 0");
+    fail_sfa("missing-operand", "attention_mode 2 takes both query_rope and key_rope",
+             "pass them, or use attention_mode 0");
   }
-  if (attention_mode == 0 && rope) fail_sfa("unsupported-operand", "attention_mode 0 takes neither query_rope nor key_rope", "use attention_mode 2");
+  if (attention_mode == 0 && rope)
+    fail_sfa("unsupported-operand", "attention_mode 0 takes neither query_rope nor key_rope", "use attention_mode 2");
   if (is_packed(attributes) && !(call.has(kQueryLengths) && call.has(kKeyLengths))) {
-    fail_sfa("missing-operand", "layout TND takes actual_seq_lengths_query and actual_seq_lengths_kv, the documents' prefix sums");
+    fail_sfa("missing-operand",
+             "layout TND takes actual_seq_lengths_query and actual_seq_lengths_kv, the documents' prefix sums");
   }
-  check_kinds(call, kName, {{kQuery, "query"}, {kKey, "key"}, {kValue, "value"}, {kIndices, "sparse_indices", true},
-                            {kQueryLengths, "actual_seq_lengths_query", true}, {kKeyLengths, "actual_seq_lengths_kv", true},
-                            {kQueryRope, "query_rope"}, {kKeyRope, "key_rope"}});
+  check_kinds(call, kName,
+              {{kQuery, "query"},
+               {kKey, "key"},
+               {kValue, "value"},
+               {kIndices, "sparse_indices", true},
+               {kQueryLengths, "actual_seq_lengths_query", true},
+               {kKeyLengths, "actual_seq_lengths_kv", true},
+               {kQueryRope, "query_rope"},
+               {kKeyRope, "key_rope"}});
 }
 
-// n query heads on k key heads: g on each. Statistics are [b, k, s, g].
+// n query heads on k key heads: g on each. Statistics are [b, k, s, g]. An absent value is the key.
+std::string rule_text(bool packed, bool value, bool statistics) {
+  std::string text = fmt::format(
+      "query[{0} n d], key[{1} k d], value[{1} k {2}]?, sparse_indices[{0} k c], block_table[b m]?, "
+      "actual_seq_lengths_query[{3}]?, "
+      "actual_seq_lengths_kv[{3}]?, query_rope[{0} n r]?, key_rope[{1} k r]? -> attention_out[{0} n {2}]",
+      packed ? "(p s)" : "b s", packed ? "(p t)" : "b t", value ? "e" : "d", packed ? "l" : "b");
+  if (statistics) text += fmt::format(", softmax_max[{0}], softmax_sum[{0}]", packed ? "k (p s) g" : "b k s g");
+  text += fmt::format(" | whole t n d k c r{}{}{}", statistics ? " g" : "", value ? " e" : "", packed ? " l" : "");
+  if (!packed) text += " | broadcast actual_seq_lengths_query actual_seq_lengths_kv";
+  if (statistics || packed) text += fmt::format(" | size{}{}", statistics ? " g" : "", packed ? " p" : "");
+  return text;
+}
+
+// Parsed once: planning a call costs a copy.
+const Rule& rule_variant(bool packed, bool value, bool statistics) {
+  static const std::vector<Rule> variants = [] {
+    std::vector<Rule> parsed;
+    for (int i = 0; i < 8; ++i) parsed.push_back(Rule::parse(rule_text((i & 4) != 0, (i & 2) != 0, (i & 1) != 0)));
+    return parsed;
+  }();
+  return variants[(packed ? 4U : 0U) + (value ? 2U : 0U) + (statistics ? 1U : 0U)];
+}
+
 Rule rule_for(const CallSpec& call) {
   const bool packed = is_packed(call.attributes);
   const Shape& query = call.shape(kQuery);
@@ -94,33 +129,24 @@ Rule rule_for(const CallSpec& call) {
     }
     group = query[heads] / key[heads];
   }
-  const std::string_view q = packed ? "(p s)" : "b s";
-  const std::string_view k = packed ? "(p t)" : "b t";
-  const std::string_view value = call.has(kValue) ? "e" : "d";  // an absent value is the key
-  const std::string_view lengths = packed ? "l" : "b";
-  const bool statistics = call.attributes.get<bool>("return_softmax_lse");
-  std::string text = fmt::format(
-      "query[{0} n d], key[{1} k d], value[{1} k {2}]?, sparse_indices[{0} k c], block_table[b m]?, actual_seq_lengths_query[{3}]?, "
-      "actual_seq_lengths_kv[{3}]?, query_rope[{0} n r]?, key_rope[{1} k r]? -> attention_out[{0} n {2}]",
-      q, k, value, lengths);
-  if (statistics) text += fmt::format(", softmax_max[{0}], softmax_sum[{0}]", packed ? "k (p s) g" : "b k s g");
-  text += fmt::format(" | whole t n d k c r{}{}{}", statistics ? " g" : "", call.has(kValue) ? " e" : "", packed ? " l" : "");
-  if (statistics || packed) text += " | size";
-  if (statistics) text += fmt::format(" g={}", group);
-  if (packed) text += fmt::format(" p={}", packed_parts(call, kName, sequences(call.attributes)));
-  return Rule::parse(text);
+  const Rule& variant = rule_variant(packed, call.has(kValue), call.attributes.get<bool>("return_softmax_lse"));
+  const Rule rule = variant.with_size("g", group);
+  return packed ? rule.with_size("p", packed_parts(call, kName, sequences(call.attributes))) : rule;
 }
 
 std::vector<Tensor> run(const LocalCall& call) {
   const Attributes& attributes = call.attributes();
   const bool packed = is_packed(attributes);
   const auto batched = [&](std::size_t operand) { return packed ? with_batch(call.input(operand)) : call.input(operand); };
-  const auto optional = [&](std::size_t operand) { return call.has(operand) ? std::optional(batched(operand)) : std::nullopt; };
+  const auto optional = [&](std::size_t operand) {
+    return call.has(operand) ? std::optional(batched(operand)) : std::nullopt;
+  };
   const Tensor key = batched(kKey);
   const kernels::AttentionResult result = kernels::sparse_attention(
-      batched(kQuery), key, call.has(kValue) ? batched(kValue) : key, batched(kIndices), row_plan(call, sequences(attributes), masking_of(attributes)),
-      {.scale = attributes.get<double>("scale_value"), .block_size = attributes.get<std::int64_t>("sparse_block_size")}, optional(kQueryRope),
-      optional(kKeyRope));
+      batched(kQuery), key, call.has(kValue) ? batched(kValue) : key, batched(kIndices),
+      row_plan(call, sequences(attributes), masking_of(attributes)),
+      {.scale = attributes.get<double>("scale_value"), .block_size = attributes.get<std::int64_t>("sparse_block_size")},
+      optional(kQueryRope), optional(kKeyRope));
   std::vector<Tensor> results{result.out};
   if (attributes.get<bool>("return_softmax_lse")) results.insert(results.end(), {result.softmax_max, result.softmax_sum});
   if (!packed) return results;
@@ -146,13 +172,15 @@ std::optional<Tensor> sample_indices(const CallSpec& call, std::uint64_t seed) {
   const std::int64_t slots = shape.back();
   const IndexSet all_rows{{0, rows}};
   const SequenceLengths lengths = sample_lengths(call, sequences(attributes), seed);
-  const RowPlan plan = packed ? plan_packed({rows, keys, lengths.query, lengths.key}, all_rows, {{0, keys}}, masking_of(attributes))
-                              : plan_padded({batch, rows, keys, lengths.query, lengths.key}, all_rows, masking_of(attributes));
+  const RowPlan plan =
+      packed ? plan_packed({rows, keys, lengths.query, lengths.key}, all_rows, {{0, keys}}, masking_of(attributes))
+             : plan_padded({batch, rows, keys, lengths.query, lengths.key}, all_rows, masking_of(attributes));
   const auto block = attributes.get<std::int64_t>("sparse_block_size");
   Tensor indices = Tensor::uninitialized({batch, rows, heads, slots}, DType::kI64);
   std::fill(indices.span<std::int64_t>().begin(), indices.span<std::int64_t>().end(), std::int64_t{-1});
   // A row's blocks are start, start + step, ... around all of them, with step and their number coprime: each once.
-  const Tensor drawn = random_integers({batch, rows, heads, 2}, DType::kI64, 0, std::int64_t{1} << 30, seed, "sparse_indices");
+  const Tensor drawn =
+      random_integers({batch, rows, heads, 2}, DType::kI64, 0, std::int64_t{1} << 30, seed, "sparse_indices");
   for (const RowSegment& segment : plan.segments) {
     for (std::int64_t i = 0; i < segment.count; ++i) {
       const std::int64_t blocks = (std::max<std::int64_t>(keys_of(segment, i).end, 0) + block - 1) / block;
@@ -182,7 +210,8 @@ double work(const LocalCall& call) {
   const std::int64_t most = call.input(kIndices).shape().back() * attributes.get<std::int64_t>("sparse_block_size");
   double pairs = 0;
   for (const RowSegment& segment : plan.segments) {
-    for (std::int64_t i = 0; i < segment.count; ++i) pairs += static_cast<double>(std::clamp<std::int64_t>(keys_of(segment, i).end, 0, most));
+    for (std::int64_t i = 0; i < segment.count; ++i)
+      pairs += static_cast<double>(std::clamp<std::int64_t>(keys_of(segment, i).end, 0, most));
   }
   const Shape& query = call.input(kQuery).shape();
   return pairs * static_cast<double>(query[query.size() - 2] * 2 * query.back());
@@ -193,40 +222,74 @@ double work(const LocalCall& call) {
 void register_sparse_flash_attention(Registry& registry) {
   DistributedOp op;
   op.name = kName;
-  op.rule =
-      "query[b s n d], key[b t k d], value[b t k e]?, sparse_indices[b s k c], block_table[b m]?, actual_seq_lengths_query[b]?, "
-      "actual_seq_lengths_kv[b]?, query_rope[b s n r]?, key_rope[b t k r]? -> attention_out[b s n e], softmax_max[b k s g], "
-      "softmax_sum[b k s g] | whole t n d k c r g e | size g e";
+  op.rule = rule_variant(false, true, true);
   op.kernel = run;
   op.aliases = {"npu_sparse_flash_attention", "SparseFlashAttention"};
-  op.summary = "attention over the keys that an index list names (DeepSeek sparse attention); queries may be split along their sequence";
+  op.summary =
+      "attention over the keys that an index list names (DeepSeek sparse attention); queries may be split along their "
+      "sequence";
   op.attributes = {
-      {.name = "scale_value", .type = AttributeType::kFloat, .doc = "multiplies the whole score, rope part included", .required = true, .aliases = {"scale"}},
-      {.name = "sparse_block_size", .type = AttributeType::kInt, .default_value = std::int64_t{1}, .doc = "keys that a slot of sparse_indices names"},
-      {.name = "layout_query", .type = AttributeType::kString, .default_value = "BSND", .doc = "BSND, or TND: documents packed one after the other",
+      {.name = "scale_value",
+       .type = AttributeType::kFloat,
+       .doc = "multiplies the whole score, rope part included",
+       .required = true,
+       .aliases = {"scale"}},
+      {.name = "sparse_block_size",
+       .type = AttributeType::kInt,
+       .default_value = std::int64_t{1},
+       .doc = "keys that a slot of sparse_indices names"},
+      {.name = "layout_query",
+       .type = AttributeType::kString,
+       .default_value = "BSND",
+       .doc = "BSND, or TND: documents packed one after the other",
        .choices = {"BSND", "TND", "PA_BSND"}},
-      {.name = "layout_kv", .type = AttributeType::kString, .default_value = "BSND", .doc = "the same as layout_query", .choices = {"BSND", "TND", "PA_BSND"}},
-      {.name = "sparse_mode", .type = AttributeType::kInt, .default_value = std::int64_t{3}, .doc = "0 all keys, 3 right-down causal"},
-      {.name = "pre_tokens", .type = AttributeType::kInt, .default_value = Masking::kAll, .doc = "accepted for the vendor's interface: unlimited only"},
-      {.name = "next_tokens", .type = AttributeType::kInt, .default_value = Masking::kAll, .doc = "accepted for the vendor's interface: unlimited only"},
-      {.name = "attention_mode", .type = AttributeType::kInt, .default_value = std::int64_t{2}, .doc = "2 MLA-absorb with both rope parts, 0 without"},
-      {.name = "return_softmax_lse", .type = AttributeType::kBool, .default_value = true, .doc = "false: attention_out only"},
+      {.name = "layout_kv",
+       .type = AttributeType::kString,
+       .default_value = "BSND",
+       .doc = "the same as layout_query",
+       .choices = {"BSND", "TND", "PA_BSND"}},
+      {.name = "sparse_mode",
+       .type = AttributeType::kInt,
+       .default_value = std::int64_t{3},
+       .doc = "0 all keys, 3 right-down causal"},
+      {.name = "pre_tokens",
+       .type = AttributeType::kInt,
+       .default_value = Masking::kAll,
+       .doc = "accepted for the vendor's interface: unlimited only"},
+      {.name = "next_tokens",
+       .type = AttributeType::kInt,
+       .default_value = Masking::kAll,
+       .doc = "accepted for the vendor's interface: unlimited only"},
+      {.name = "attention_mode",
+       .type = AttributeType::kInt,
+       .default_value = std::int64_t{2},
+       .doc = "2 MLA-absorb with both rope parts, 0 without"},
+      {.name = "return_softmax_lse",
+       .type = AttributeType::kBool,
+       .default_value = true,
+       .doc = "false: attention_out only"},
   };
-  op.factors = {{"b", "batch"}, {"s", "query rows"}, {"t", "key rows"}, {"n", "query heads"}, {"k", "key heads"}, {"d", "head dim"}, {"e", "value dim"},
-                {"c", "slots of the index list"}, {"r", "rope dim"}, {"g", "query heads of a key head"}, {"l", "documents"},
-                {"p", "parts of the packed batch, one for each shard of the keys"}};
+  op.factors = {{"b", "batch"},     {"s", "query rows"},
+                {"t", "key rows"},  {"n", "query heads"},
+                {"k", "key heads"}, {"d", "head dim"},
+                {"e", "value dim"}, {"c", "slots of the index list"},
+                {"r", "rope dim"},  {"g", "query heads of a key head"},
+                {"l", "documents"}, {"p", "parts of the packed batch, one for each shard of the keys"}};
   op.rule_for = rule_for;
   op.check = check;
   op.result_dtypes = result_dtypes;
   op.sample = sample;
   op.work = work;
   op.examples = {
-      {.operands = {"f32 [2, 8, 4, 16] [dp, cp, -, -]", "f32 [2, 8, 1, 16] [dp, -, -, -]", "f32 [2, 8, 1, 16] [dp, -, -, -]",
-                    "i32 [2, 8, 1, 4] [dp, cp, -, -]", "-", "-", "-", "f32 [2, 8, 4, 8] [dp, cp, -, -]", "f32 [2, 8, 1, 8] [dp, -, -, -]"},
+      {.operands = {"f32 [2, 8, 4, 16] [dp, cp, -, -]", "f32 [2, 8, 1, 16] [dp, -, -, -]",
+                    "f32 [2, 8, 1, 16] [dp, -, -, -]", "i32 [2, 8, 1, 4] [dp, cp, -, -]", "-", "-", "-",
+                    "f32 [2, 8, 4, 8] [dp, cp, -, -]", "f32 [2, 8, 1, 8] [dp, -, -, -]"},
        .attributes = {{"scale_value", 0.25}},
        .mesh = "dp=2 x cp=2"},
-      {.operands = {"f32 [10, 4, 16] [cp, -, -]", "f32 [10, 1, 16] [-, -, -]", "-", "i32 [10, 1, 4] [cp, -, -]", "-", "i32 [3] [-]", "i32 [3] [-]"},
-       .attributes = {{"scale_value", 0.25}, {"layout_query", "TND"}, {"layout_kv", "TND"}, {"attention_mode", std::int64_t{0}}},
+      {.operands = {"f32 [10, 4, 16] [cp, -, -]", "f32 [10, 1, 16] [-, -, -]", "-", "i32 [10, 1, 4] [cp, -, -]", "-",
+                    "i32 [3] [-]", "i32 [3] [-]"},
+       .attributes =
+           {{"scale_value", 0.25}, {"layout_query", "TND"}, {"layout_kv", "TND"}, {"attention_mode", std::int64_t{0}}},
        .mesh = "cp=4"},
   };
   registry.add(std::move(op));

@@ -64,7 +64,8 @@ TEST(Texts, ShowCodeThatIsCompiledAndRun) {
   for (const auto& path : texts()) {
     for (const Lines& block : blocks_of(lines_of(path), "cpp")) {
       ++shown;
-      const bool found = std::any_of(examples.begin(), examples.end(), [&](const Lines& file) { return stands_in(block, file); });
+      const bool found =
+          std::any_of(examples.begin(), examples.end(), [&](const Lines& file) { return stands_in(block, file); });
       EXPECT_TRUE(found) << path << ": no example has\n" << testing::PrintToString(block);
     }
   }

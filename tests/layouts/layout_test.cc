@@ -202,7 +202,9 @@ TEST(LayoutFault, IsIntervalsForAnotherNumberOfShards) {
 TEST(Layout, RefusesIntervalsThatOnlyReorder) {
   const Distribution turned = Distribution::intervals({{{5, 9}, {0, 5}}});
   for (const AxisList axes : {AxisList{}, AxisList{1}}) {
-    EXPECT_EQ(fault_text([&] { Layout(DeviceMesh({{"dp", 2}, {"one", 1}}), std::vector<DimSplit>{{axes, turned}}); }),
+    EXPECT_EQ(fault_text([&] {
+                Layout(DeviceMesh({{"dp", 2}, {"one", 1}}), std::vector<DimSplit>{{axes, turned}});
+              }),
               "distribution-intervals: dim 0 is not split, but lists its indices in another order\n"
               "  hint       leave the intervals out, or split the dim over an axis of more than one device");
   }

@@ -57,6 +57,8 @@ const Registry& dense_catalogue() {
   static const Registry& registry = *[] {
     auto* filled = new Registry;
     register_elementwise(*filled);
+    register_casts(*filled);
+    register_scalars(*filled);
     register_matmul(*filled);
     register_reductions(*filled);
     register_normalize(*filled);

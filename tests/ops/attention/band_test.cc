@@ -8,7 +8,8 @@ namespace tessera {
 namespace {
 
 // By definition: query i of lq sees key j of lk iff the mode's inequality holds.
-bool sees(std::int64_t mode, std::int64_t pre, std::int64_t next, std::int64_t lq, std::int64_t lk, std::int64_t i, std::int64_t j) {
+bool sees(std::int64_t mode, std::int64_t pre, std::int64_t next, std::int64_t lq, std::int64_t lk, std::int64_t i,
+          std::int64_t j) {
   const std::int64_t shift = mode >= 3 ? lk - lq : 0;
   const std::int64_t distance = j - i - shift;
   switch (mode) {
@@ -30,7 +31,8 @@ TEST(Band, OfEveryModeSeesWhatItsDefinitionSays) {
               const KeyRange range = visible_keys(band, i, lk);
               for (std::int64_t j = 0; j < lk; ++j) {
                 EXPECT_EQ(j >= range.begin && j < range.end, sees(mode, pre, next, lq, lk, i, j))
-                    << "mode " << mode << " pre " << pre << " next " << next << " lq " << lq << " lk " << lk << " i " << i << " j " << j;
+                    << "mode " << mode << " pre " << pre << " next " << next << " lq " << lq << " lk " << lk << " i " << i
+                    << " j " << j;
               }
             }
           }
@@ -43,7 +45,8 @@ TEST(Band, OfEveryModeSeesWhatItsDefinitionSays) {
 TEST(Band, OfUnlimitedTokensHasNoBoundsAndDoesNotOverflow) {
   EXPECT_EQ(band_of(masking_of_mode(0, Masking::kAll, Masking::kAll), 4, 4), Band{});
   EXPECT_EQ(band_of(masking_of_mode(4, Masking::kAll, 2), 4, 6), (Band{std::nullopt, 4}));
-  EXPECT_EQ(visible_keys(band_of(masking_of_mode(0, std::numeric_limits<std::int64_t>::min(), 0), 4, 4), 3, 4).begin > 3, true);
+  EXPECT_EQ(visible_keys(band_of(masking_of_mode(0, std::numeric_limits<std::int64_t>::min(), 0), 4, 4), 3, 4).begin > 3,
+            true);
 }
 
 TEST(Band, TranslatesWithTheOffsetsOfAShard) {
@@ -65,7 +68,8 @@ TEST(Masking, RefusesAModeThatIsNone) {
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(),
                  "sparse_mode is 5, it takes 0 to 4\n"
-                 "  hint       0 band, 1 explicit mask, 2 causal from the top left, 3 causal to the bottom right, 4 band to the bottom right");
+                 "  hint       0 band, 1 explicit mask, 2 causal from the top left, 3 causal to the bottom right, 4 band "
+                 "to the bottom right");
   }
 }
 

@@ -21,7 +21,8 @@ const AttentionCall kPadded{"lightning_indexer",
                             "dp=2 x cp=2 x tp=2"};
 constexpr char kPaddedRule[] =
     "query[b s h d], key[b t k d], weights[b s h], actual_seq_lengths_query[b]?, actual_seq_lengths_key[b]?, block_table[b "
-    "m]? -> sparse_indices[b s k c], sparse_values[b s k c] | whole t h d k c | size c=4";
+    "m]? -> sparse_indices[b s k c], sparse_values[b s k c] | whole t h d k c | broadcast actual_seq_lengths_query "
+    "actual_seq_lengths_key | size c=4";
 
 const AttentionCall kPacked{"lightning_indexer",
                             {{"query", "f32 [8, 4, 16] [dp+cp, -, -]"},
@@ -43,7 +44,7 @@ const AttentionCall kPaddedStatistics{"dense_lightning_indexer_softmax_lse",
                                       "dp=2 x cp=2 x tp=2"};
 constexpr char kPaddedStatisticsRule[] =
     "query_index[b s h d], key_index[b t k d], weights[b s h], actual_seq_qlen[b]?, actual_seq_klen[b]? -> softmax_max[b k "
-    "s], softmax_sum[b k s] | whole t h d k";
+    "s], softmax_sum[b k s] | whole t h d k | broadcast actual_seq_qlen actual_seq_klen";
 
 const AttentionCall kPackedStatistics{"dense_lightning_indexer_softmax_lse",
                                       {{"query_index", "f32 [8, 4, 16] [dp+cp, -, -]"},

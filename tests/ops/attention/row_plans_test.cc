@@ -62,7 +62,8 @@ Seen of_plan(const RowPlan& plan, const IndexSet& rows, std::int64_t first_key) 
 }
 
 constexpr std::int64_t kFar = 1000;
-const std::vector<Masking> kMaskings = {{kFar, kFar, false}, {kFar, 0, false}, {kFar, 0, true}, {2, 1, false}, {2, 1, true}, {kFar, -1, true}};
+const std::vector<Masking> kMaskings = {{kFar, kFar, false}, {kFar, 0, false}, {kFar, 0, true},
+                                        {2, 1, false},       {2, 1, true},     {kFar, -1, true}};
 
 TEST(PlanPacked, IsTheDefinitionForEveryPackingShardAndMask) {
   // All packings of up to 3 documents into 5 query and 4 key rows, tails of padding included.
@@ -78,7 +79,8 @@ TEST(PlanPacked, IsTheDefinitionForEveryPackingShardAndMask) {
               for (std::int64_t shards : {1, 2, 3}) {
                 for (std::int64_t i = 0; i < shards; ++i) {
                   const IndexSet rows = owned_indices(Distribution::block(), 5, shards, i);
-                  EXPECT_EQ(of_plan(plan_packed(batch, rows, {{0, 4}}, masking), rows, 0), packed_by_definition(batch, rows, masking));
+                  EXPECT_EQ(of_plan(plan_packed(batch, rows, {{0, 4}}, masking), rows, 0),
+                            packed_by_definition(batch, rows, masking));
                 }
               }
             }
@@ -91,8 +93,9 @@ TEST(PlanPacked, IsTheDefinitionForEveryPackingShardAndMask) {
 
 TEST(PlanPacked, IsTheDefinitionForRandomPackingsAndEveryDistribution) {
   std::mt19937 random(7);
-  const std::vector<Distribution> distributions = {Distribution::block(), Distribution::balanced(), Distribution::head_tail(),
-                                                   Distribution::cyclic(2), Distribution::cyclic(3)};
+  const std::vector<Distribution> distributions = {Distribution::block(), Distribution::balanced(),
+                                                   Distribution::head_tail(), Distribution::cyclic(2),
+                                                   Distribution::cyclic(3)};
   for (int trial = 0; trial < 300; ++trial) {
     const auto draw = [&](std::int64_t most) { return std::uniform_int_distribution<std::int64_t>(0, most)(random); };
     const std::int64_t rows_total = 1 + draw(20);
@@ -109,7 +112,8 @@ TEST(PlanPacked, IsTheDefinitionForRandomPackingsAndEveryDistribution) {
         for (std::int64_t shards : {1, 2, 3, 4}) {
           for (std::int64_t i = 0; i < shards; ++i) {
             const IndexSet rows = owned_indices(distribution, rows_total, shards, i);
-            EXPECT_EQ(of_plan(plan_packed(batch, rows, {{0, keys_total}}, masking), rows, 0), packed_by_definition(batch, rows, masking));
+            EXPECT_EQ(of_plan(plan_packed(batch, rows, {{0, keys_total}}, masking), rows, 0),
+                      packed_by_definition(batch, rows, masking));
           }
         }
       }
@@ -120,9 +124,15 @@ TEST(PlanPacked, IsTheDefinitionForRandomPackingsAndEveryDistribution) {
 // The packings of which the published recipe (last key length forced to T2) gets wrong all but the last three.
 TEST(PlanPacked, GetsTheDocumentsRightThatCrossShardBorders) {
   const Masking causal{Masking::kAll, 0, true};
-  const std::vector<std::pair<std::vector<std::int64_t>, std::int64_t>> packings = {
-      {{8}, 8}, {{3, 11, 16}, 16}, {{6, 14}, 16}, {{14}, 16}, {{5, 11, 16, 16}, 16}, {{3, 8, 10, 16}, 16}, {{4, 8, 12, 16}, 16},
-      {{3, 11, 16, 16}, 16}, {{6, 14, 16}, 16}};
+  const std::vector<std::pair<std::vector<std::int64_t>, std::int64_t>> packings = {{{8}, 8},
+                                                                                    {{3, 11, 16}, 16},
+                                                                                    {{6, 14}, 16},
+                                                                                    {{14}, 16},
+                                                                                    {{5, 11, 16, 16}, 16},
+                                                                                    {{3, 8, 10, 16}, 16},
+                                                                                    {{4, 8, 12, 16}, 16},
+                                                                                    {{3, 11, 16, 16}, 16},
+                                                                                    {{6, 14, 16}, 16}};
   for (const auto& [ends, total] : packings) {
     for (std::int64_t cp : {1, 2, 3, 4}) {
       for (std::int64_t i = 0; i < cp; ++i) {
@@ -149,7 +159,9 @@ TEST(PlanPacked, TakesKeysThatAreSplitWhereDocumentsEnd) {
 
 TEST(PlanPacked, RefusesKeysThatLieElsewhere) {
   const std::vector<std::int64_t> ends{3, 10, 16};
-  EXPECT_EQ(message_of([&] { plan_packed({16, 16, ends, ends}, {{8, 16}}, {{8, 16}}, {Masking::kAll, 0, true}); }),
+  EXPECT_EQ(message_of([&] {
+              plan_packed({16, 16, ends, ends}, {{8, 16}}, {{8, 16}}, {Masking::kAll, 0, true});
+            }),
             "sequence 1 (query rows 8 to 9) sees keys 3 to 9, this rank holds keys 8 to 15\n"
             "  hint       split the keys only where sequences end, or keep them whole");
 }
@@ -160,12 +172,18 @@ TEST(PlanPacked, RefusesSumsThatAreNone) {
   const std::vector<std::int64_t> fine{5, 16};
   const std::vector<std::int64_t> other{16};
   const Masking all;
-  EXPECT_EQ(message_of([&] { plan_packed({16, 16, falling, fine}, {{0, 16}}, {{0, 16}}, all); }),
+  EXPECT_EQ(message_of([&] {
+              plan_packed({16, 16, falling, fine}, {{0, 16}}, {{0, 16}}, all);
+            }),
             "actual_seq_lengths_query[1] is 3, below the entry before it (5)\n"
             "  hint       prefix sums never decrease: entry i is where sequence i ends");
-  EXPECT_EQ(message_of([&] { plan_packed({16, 16, fine, far}, {{0, 16}}, {{0, 16}}, all); }),
+  EXPECT_EQ(message_of([&] {
+              plan_packed({16, 16, fine, far}, {{0, 16}}, {{0, 16}}, all);
+            }),
             "actual_seq_lengths_kv ends at 17, the tensor has 16 rows");
-  EXPECT_EQ(message_of([&] { plan_packed({16, 16, fine, other}, {{0, 16}}, {{0, 16}}, all); }),
+  EXPECT_EQ(message_of([&] {
+              plan_packed({16, 16, fine, other}, {{0, 16}}, {{0, 16}}, all);
+            }),
             "actual_seq_lengths_query names 2 sequences, actual_seq_lengths_kv 1");
 }
 
@@ -178,11 +196,13 @@ TEST(PlanPadded, IsTheDefinitionForEveryLengthShardAndMask) {
           const std::vector<std::int64_t> key_lengths{lk};
           for (const Masking& masking : kMaskings) {
             for (std::int64_t shards : {1, 2, 3}) {
-              for (Distribution distribution : {Distribution::block(), Distribution::head_tail(), Distribution::cyclic(1)}) {
+              for (Distribution distribution :
+                   {Distribution::block(), Distribution::head_tail(), Distribution::cyclic(1)}) {
                 for (std::int64_t i = 0; i < shards; ++i) {
                   const IndexSet rows = owned_indices(distribution, rows_total, shards, i);
                   const RowPlan plan = plan_padded({1, rows_total, keys_total, query_lengths, key_lengths}, rows, masking);
-                  EXPECT_EQ(of_plan(plan, rows, 0), packed_by_definition({rows_total, keys_total, query_lengths, key_lengths}, rows, masking));
+                  EXPECT_EQ(of_plan(plan, rows, 0),
+                            packed_by_definition({rows_total, keys_total, query_lengths, key_lengths}, rows, masking));
                 }
               }
             }
@@ -198,14 +218,21 @@ TEST(PlanPadded, GivesEveryBatchEntryItsOwnLengths) {
   const std::vector<std::int64_t> key_lengths{3, 5};
   const RowPlan plan = plan_padded({2, 4, 5, query_lengths, key_lengths}, {{2, 4}}, {Masking::kAll, 0, true});
   ASSERT_EQ(plan.segments.size(), 1U);  // the second entry has no rows here
-  EXPECT_EQ(plan.segments[0], (RowSegment{.batch = 0, .row = 0, .count = 2, .position = 2, .length = 3, .first = 0, .limit = 2, .limit_step = 1}));
+  EXPECT_EQ(
+      plan.segments[0],
+      (RowSegment{.batch = 0, .row = 0, .count = 2, .position = 2, .length = 3, .first = 0, .limit = 2, .limit_step = 1}));
 }
 
 TEST(PlanPadded, RefusesLengthsThatAreNone) {
   const std::vector<std::int64_t> far{9};
   const std::vector<std::int64_t> three{1, 1, 1};
-  EXPECT_EQ(message_of([&] { plan_padded({1, 8, 8, far, {}}, {{0, 8}}, {}); }), "actual_seq_lengths_query[0] is 9, sequences have 0 to 8 rows");
-  EXPECT_EQ(message_of([&] { plan_padded({2, 8, 8, {}, three}, {{0, 8}}, {}); }),
+  EXPECT_EQ(message_of([&] {
+              plan_padded({1, 8, 8, far, {}}, {{0, 8}}, {});
+            }),
+            "actual_seq_lengths_query[0] is 9, sequences have 0 to 8 rows");
+  EXPECT_EQ(message_of([&] {
+              plan_padded({2, 8, 8, {}, three}, {{0, 8}}, {});
+            }),
             "actual_seq_lengths_kv has 3 entries for 2 sequences\n"
             "  hint       give one for each sequence, or one for all");
 }

@@ -20,7 +20,8 @@ const AttentionCall kPadded{"scaled_dot_product_attention",
                             "dp=2 x cp=2 x tp=2"};
 constexpr char kPaddedRule[] =
     "query[b (g r) s d], key[b g t d], value[b g t e], attn_mask[s t]?, actual_seq_lengths_query[b]?, "
-    "actual_seq_lengths_kv[b]? -> attention_out[b (g r) s e] | whole d t | broadcast attn_mask";
+    "actual_seq_lengths_kv[b]? -> attention_out[b (g r) s e] | whole d t | broadcast attn_mask actual_seq_lengths_query "
+    "actual_seq_lengths_kv";
 
 const AttentionCall kFolded{"scaled_dot_product_attention",
                             {{"query", "f32 [2, 8, 16] [dp, cp, tp]"},
@@ -30,7 +31,8 @@ const AttentionCall kFolded{"scaled_dot_product_attention",
                             "dp=2 x cp=2 x tp=2"};
 constexpr char kFoldedRule[] =
     "query[b s (g r d)], key[b t (g d)], value[b t (g e)], attn_mask[s t]?, actual_seq_lengths_query[b]?, "
-    "actual_seq_lengths_kv[b]? -> attention_out[b s (g r e)] | whole d t | broadcast attn_mask | size d=4 e=4";
+    "actual_seq_lengths_kv[b]? -> attention_out[b s (g r e)] | whole d t | broadcast attn_mask actual_seq_lengths_query "
+    "actual_seq_lengths_kv | size d=4 e=4";
 
 const AttentionCall kPacked{"scaled_dot_product_attention",
                             {{"query", "f32 [8, 4, 16] [dp+cp, tp, -]"},
@@ -150,7 +152,7 @@ TEST(SdpaPlanning, RefusesOfPaddedLayouts) {
            "scaled_dot_product_attention: factor e (value dim) must be whole, but value splits it over 'tp'\n"
            "  rule       query[b (g r) s d], key[b g t d], value[b g t e], attn_mask[s t]?, actual_seq_lengths_query[b]?, "
            "actual_seq_lengths_kv[b]? -> attention_out[b (g r) s e], softmax_max[b g s r], softmax_sum[b g s r] | whole d "
-           "t e | broadcast attn_mask\n"
+           "t e | broadcast attn_mask actual_seq_lengths_query actual_seq_lengths_kv\n"
            "  value      [dp, -, -, tp]\n"
            "  hint       reshard value to [dp, -, -, -]"},
           {"partial_q",
@@ -266,7 +268,7 @@ TEST(SdpaPlanning, RefusesOfPaddedLayouts) {
            "scaled_dot_product_attention: factor b (batch) is split over 'dp' in query but whole in attn_mask\n"
            "  rule       query[b (g r) s d], key[b g t d], value[b g t e], attn_mask[b (g r) s t]?, "
            "actual_seq_lengths_query[b]?, actual_seq_lengths_kv[b]? -> attention_out[b (g r) s e] | whole d t | broadcast "
-           "attn_mask\n"
+           "attn_mask actual_seq_lengths_query actual_seq_lengths_kv\n"
            "  query      [dp, tp, cp, -]\n"
            "  attn_mask  [-, tp, cp, -]\n"
            "  hint       reshard attn_mask to [dp, tp, cp, -]"},
@@ -276,7 +278,7 @@ TEST(SdpaPlanning, RefusesOfPaddedLayouts) {
            "scaled_dot_product_attention: factor g (key heads) is split over 'tp' in query but whole in attn_mask\n"
            "  rule       query[b (g r) s d], key[b g t d], value[b g t e], attn_mask[b (g r) s t]?, "
            "actual_seq_lengths_query[b]?, actual_seq_lengths_kv[b]? -> attention_out[b (g r) s e] | whole d t | broadcast "
-           "attn_mask\n"
+           "attn_mask actual_seq_lengths_query actual_seq_lengths_kv\n"
            "  query      [dp, tp, cp, -]\n"
            "  attn_mask  [dp, -, cp, -]"},
           {"mask_keys",
@@ -292,7 +294,7 @@ TEST(SdpaPlanning, RefusesOfPaddedLayouts) {
            "scaled_dot_product_attention: attn_mask dim 1 has size 1 and repeats, but is split over 'tp'\n"
            "  rule       query[b (g r) s d], key[b g t d], value[b g t e], attn_mask[b (g r) s t]?, "
            "actual_seq_lengths_query[b]?, actual_seq_lengths_kv[b]? -> attention_out[b (g r) s e] | whole d t | broadcast "
-           "attn_mask\n"
+           "attn_mask actual_seq_lengths_query actual_seq_lengths_kv\n"
            "  attn_mask  [dp, tp, cp, -]\n"
            "  hint       reshard attn_mask to [dp, -, cp, -]"},
           {"mask_int",
@@ -411,7 +413,8 @@ TEST(SdpaPlanning, RefusesOfPaddedLayouts) {
            {{"layout", "BSHD"}},
            "scaled_dot_product_attention: query has 3 dims [4, 8, 16], the rule gives it 4\n"
            "  rule       query[b s (g r) d], key[b t g d], value[b t g e], attn_mask[s t]?, actual_seq_lengths_query[b]?, "
-           "actual_seq_lengths_kv[b]? -> attention_out[b s (g r) e] | whole d t | broadcast attn_mask"},
+           "actual_seq_lengths_kv[b]? -> attention_out[b s (g r) e] | whole d t | broadcast attn_mask "
+           "actual_seq_lengths_query actual_seq_lengths_kv"},
           {"k_rank",
            {{"query", "f32 [4, 8, 16] [tp, cp, -]"}},
            {},

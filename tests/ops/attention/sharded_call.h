@@ -20,8 +20,8 @@ struct ShardedOperand {
 /// The whole results of the call, computed shard by shard. Every rank of the mesh runs its part; replicas must be equal bit for bit (they are the
 /// same computation), or the result of the disagreeing rank overwrites, and the comparison with the unsharded call shows it.
 /// @throws Error of planning, of the kernel
-inline std::vector<Tensor> run_sharded(const DistributedOp& op, DeviceMesh mesh, const std::vector<ShardedOperand>& operands,
-                                       const Attributes& attributes) {
+inline std::vector<Tensor> run_sharded(const DistributedOp& op, DeviceMesh mesh,
+                                       const std::vector<ShardedOperand>& operands, const Attributes& attributes) {
   std::vector<TensorSpec> specs;
   for (const ShardedOperand& operand : operands) {
     specs.push_back(operand.layout.empty()
@@ -52,7 +52,8 @@ inline std::vector<Tensor> run_sharded(const DistributedOp& op, DeviceMesh mesh,
 }
 
 /// The same call on one device.
-inline std::vector<Tensor> run_whole(const DistributedOp& op, const std::vector<ShardedOperand>& operands, const Attributes& attributes) {
+inline std::vector<Tensor> run_whole(const DistributedOp& op, const std::vector<ShardedOperand>& operands,
+                                     const Attributes& attributes) {
   std::vector<ShardedOperand> whole = operands;
   for (ShardedOperand& operand : whole) {
     if (operand.layout.empty()) continue;
@@ -65,7 +66,8 @@ inline std::vector<Tensor> run_whole(const DistributedOp& op, const std::vector<
 inline bool same_bits(const Tensor& a, const Tensor& b) {
   const Tensor x = a.contiguous();
   const Tensor y = b.contiguous();
-  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::equal(x.bytes_begin(), x.bytes_begin() + x.bytes(), y.bytes_begin());
+  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         std::equal(x.bytes_begin(), x.bytes_begin() + x.bytes(), y.bytes_begin());
 }
 
 }  // namespace tessera

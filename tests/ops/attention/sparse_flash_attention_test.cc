@@ -24,7 +24,8 @@ const AttentionCall kPadded{"sparse_flash_attention",
 constexpr char kPaddedRule[] =
     "query[b s n d], key[b t k d], value[b t k e]?, sparse_indices[b s k c], block_table[b m]?, "
     "actual_seq_lengths_query[b]?, actual_seq_lengths_kv[b]?, query_rope[b s n r]?, key_rope[b t k r]? -> attention_out[b "
-    "s n e], softmax_max[b k s g], softmax_sum[b k s g] | whole t n d k c r g e | size g=4";
+    "s n e], softmax_max[b k s g], softmax_sum[b k s g] | whole t n d k c r g e | broadcast actual_seq_lengths_query "
+    "actual_seq_lengths_kv | size g";
 
 const AttentionCall kPacked{
     "sparse_flash_attention",
@@ -39,7 +40,7 @@ const AttentionCall kPacked{
 constexpr char kPackedRule[] =
     "query[(p s) n d], key[(p t) k d], value[(p t) k e]?, sparse_indices[(p s) k c], block_table[b m]?, "
     "actual_seq_lengths_query[l]?, actual_seq_lengths_kv[l]?, query_rope[(p s) n r]?, key_rope[(p t) k r]? -> "
-    "attention_out[(p s) n e], softmax_max[k (p s) g], softmax_sum[k (p s) g] | whole t n d k c r g e l | size g=4 p=2";
+    "attention_out[(p s) n e], softmax_max[k (p s) g], softmax_sum[k (p s) g] | whole t n d k c r g e l | size g p";
 
 TEST(SfaPlanning, LaysOutResultsOfPaddedBatches) {
   expect_said(kPadded, kPaddedRule,
@@ -178,7 +179,8 @@ TEST(SfaPlanning, RefusesOfPaddedBatches) {
            "sparse_flash_attention: factor k (key heads) must be whole, but key splits it over 'tp'\n"
            "  rule       query[b s n d], key[b t k d], value[b t k e]?, sparse_indices[b s k c], block_table[b m]?, "
            "actual_seq_lengths_query[b]?, actual_seq_lengths_kv[b]?, query_rope[b s n r]?, key_rope[b t k r]? -> "
-           "attention_out[b s n e], softmax_max[b k s g], softmax_sum[b k s g] | whole t n d k c r g e | size g=2\n"
+           "attention_out[b s n e], softmax_max[b k s g], softmax_sum[b k s g] | whole t n d k c r g e | broadcast "
+           "actual_seq_lengths_query actual_seq_lengths_kv | size g\n"
            "  key        [dp, -, tp, -]\n"
            "  hint       reshard key to [dp, -, -, -]"},
           {"kd",
@@ -401,9 +403,9 @@ TEST(SfaPlanning, RefusesOfPaddedBatches) {
            "  actual_seq_lengths_query [-]\n"
            "  hint                     reshard actual_seq_lengths_query to [dp]"},
           {"len_count",
-           {{"actual_seq_lengths_query", "i32 [1] [-]"}, {"actual_seq_lengths_kv", "i32 [2] [dp]"}},
+           {{"actual_seq_lengths_query", "i32 [3] [-]"}, {"actual_seq_lengths_kv", "i32 [2] [dp]"}},
            {},
-           "sparse_flash_attention: factor b (batch) is 2 in query (dim 0) but 1 in actual_seq_lengths_query (dim 0)\n"
+           "sparse_flash_attention: factor b (batch) is 2 in query (dim 0) but 3 in actual_seq_lengths_query (dim 0)\n"
            "  rule       {rule}"},
           {"len_f",
            {{"actual_seq_lengths_query", "f32 [2] [dp]"}},
@@ -419,14 +421,15 @@ TEST(SfaPlanning, RefusesOfPaddedBatches) {
            "sparse_flash_attention: query has 3 dims [8, 4, 16], the rule gives it 4\n"
            "  rule       query[b s n d], key[b t k d], value[b t k e]?, sparse_indices[b s k c], block_table[b m]?, "
            "actual_seq_lengths_query[b]?, actual_seq_lengths_kv[b]?, query_rope[b s n r]?, key_rope[b t k r]? -> "
-           "attention_out[b s n e], softmax_max[b k s g], softmax_sum[b k s g] | whole t n d k c r g e | size g=1"},
+           "attention_out[b s n e], softmax_max[b k s g], softmax_sum[b k s g] | whole t n d k c r g e | broadcast "
+           "actual_seq_lengths_query actual_seq_lengths_kv | size g"},
           {"value_columns_without_statistics",
            {{"value", "f32 [2, 8, 1, 12] [dp, -, -, tp]"}},
            {{"return_softmax_lse", false}},
            "sparse_flash_attention: factor e (value dim) must be whole, but value splits it over 'tp'\n"
            "  rule       query[b s n d], key[b t k d], value[b t k e]?, sparse_indices[b s k c], block_table[b m]?, "
            "actual_seq_lengths_query[b]?, actual_seq_lengths_kv[b]?, query_rope[b s n r]?, key_rope[b t k r]? -> "
-           "attention_out[b s n e] | whole t n d k c r e\n"
+           "attention_out[b s n e] | whole t n d k c r e | broadcast actual_seq_lengths_query actual_seq_lengths_kv\n"
            "  value      [dp, -, -, tp]\n"
            "  hint       reshard value to [dp, -, -, -]"},
       });
@@ -500,8 +503,7 @@ TEST(SfaPlanning, RefusesOfPackedBatches) {
            "'dp' in query but split over 'dp+cp' in key\n"
            "  rule       query[(p s) n d], key[(p t) k d], value[(p t) k e]?, sparse_indices[(p s) k c], block_table[b "
            "m]?, actual_seq_lengths_query[l]?, actual_seq_lengths_kv[l]?, query_rope[(p s) n r]?, key_rope[(p t) k r]? -> "
-           "attention_out[(p s) n e], softmax_max[k (p s) g], softmax_sum[k (p s) g] | whole t n d k c r g e l | size g=4 "
-           "p=4\n"
+           "attention_out[(p s) n e], softmax_max[k (p s) g], softmax_sum[k (p s) g] | whole t n d k c r g e l | size g p\n"
            "  query      [dp, -, -]\n"
            "  key        [dp+cp, -, -]"},
           {"parts",
