@@ -97,21 +97,17 @@ void fail_factor_conflict(const RuleCall& call, const Binding& binding, int fact
   // Splitting what is whole needs no communication, so it is proposed before gathering what is split.
   const bool second_is_whole = significant(second.split.axes, call.mesh).empty();
   const bool first_is_whole = significant(first.split.axes, call.mesh).empty();
-  const auto simple = [&](Place place) {
-    const RuleTensor& tensor = place.source.kind == Source::kOperand
-                                   ? binding.rule.operands[static_cast<std::size_t>(place.source.index)]
-                                   : binding.rule.results[static_cast<std::size_t>(place.source.index)];
-    return tensor.dim(place.dim).size() == 1;
+  // What a factor's split says of its dim is plain only where the dim is that factor alone.
+  const auto hint = [&](Place place, const DimSplit& wanted) -> std::string {
+    const bool operand = place.source.kind == Source::kOperand;
+    const RuleTensor& tensor =
+        (operand ? binding.rule.operands : binding.rule.results)[static_cast<std::size_t>(place.source.index)];
+    return tensor.dim(place.dim).size() == 1 ? reshard_hint(call, place, wanted) : "";
   };
-  if (simple(first.place) && simple(second.place)) {
-    const bool change_first = first_is_whole && !second_is_whole;
-    diagnostic.hint =
-        change_first ? reshard_hint(call, first.place, second.split) : reshard_hint(call, second.place, first.split);
-    if (diagnostic.hint.empty()) {
-      diagnostic.hint =
-          change_first ? reshard_hint(call, second.place, first.split) : reshard_hint(call, first.place, second.split);
-    }
-  }
+  const bool change_first = first_is_whole && !second_is_whole;
+  diagnostic.hint = change_first ? hint(first.place, second.split) : hint(second.place, first.split);
+  if (diagnostic.hint.empty())
+    diagnostic.hint = change_first ? hint(second.place, first.split) : hint(first.place, second.split);
   fail(std::move(diagnostic));
 }
 

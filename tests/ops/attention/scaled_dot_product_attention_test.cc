@@ -221,14 +221,16 @@ TEST(SdpaPlanning, RefusesOfPaddedLayouts) {
            "scaled_dot_product_attention: factor g (key heads) is split over 'tp' in query but whole in key\n"
            "  rule       {rule}\n"
            "  query      [dp, tp, cp, -]\n"
-           "  key        [dp, -, -, -]"},
+           "  key        [dp, -, -, -]\n"
+           "  hint       reshard key to [dp, tp, -, -]"},
           {"v_heads",
            {{"value", "f32 [2, 2, 8, 16] [dp, -, -, -]"}},
            {},
            "scaled_dot_product_attention: factor g (key heads) is split over 'tp' in query but whole in value\n"
            "  rule       {rule}\n"
            "  query      [dp, tp, cp, -]\n"
-           "  value      [dp, -, -, -]"},
+           "  value      [dp, -, -, -]\n"
+           "  hint       reshard value to [dp, tp, -, -]"},
           {"heads_div",
            {{"query", "f32 [2, 5, 8, 16] [dp, -, cp, -]"}},
            {},
