@@ -43,19 +43,19 @@ std::vector<TensorSpec> matmul_operands(DeviceMesh mesh) {
                                     : "[-, -]")}};
 }
 
-void BM_PlanMatmul(benchmark::State& state) {
+void plan_matmul(benchmark::State& state) {
   const Case call(matmul_operands(mesh_of(state.range(0), state.range(1))));
   const DistributedOp& op = catalogue().get("matmul");
   for (auto _ : state) benchmark::DoNotOptimize(make_plan(op, call.operands, call.attributes));
 }
-BENCHMARK(BM_PlanMatmul)->ArgNames({"axes", "size"})->Args({1, 8})->Args({2, 8})->Args({3, 8})->Args({3, 100});
+BENCHMARK(plan_matmul)->ArgNames({"axes", "size"})->Args({1, 8})->Args({2, 8})->Args({3, 8})->Args({3, 100});
 
-void BM_InferMatmul(benchmark::State& state) {
+void infer_matmul(benchmark::State& state) {
   const Case call(matmul_operands(mesh_of(state.range(0), 8)));
   const DistributedOp& op = catalogue().get("matmul");
   for (auto _ : state) benchmark::DoNotOptimize(infer(op.rule, call.operands));
 }
-BENCHMARK(BM_InferMatmul)->ArgName("axes")->DenseRange(1, 3);
+BENCHMARK(infer_matmul)->ArgName("axes")->DenseRange(1, 3);
 
 std::vector<TensorSpec> attention_operands(DeviceMesh mesh) {
   const Layout query = parse_layout(mesh, "[dp, cp, -, -]");
@@ -67,30 +67,30 @@ std::vector<TensorSpec> attention_operands(DeviceMesh mesh) {
 }
 Attributes attention_attributes() { return {{"scale_value", 0.0417}, {"attention_mode", std::int64_t{0}}}; }
 
-void BM_PlanSparseFlashAttention(benchmark::State& state) {
+void plan_sparse_flash_attention(benchmark::State& state) {
   const Case call(attention_operands(mesh_of(2, 4)), attention_attributes());
   const DistributedOp& op = catalogue().get("sparse_flash_attention");
   for (auto _ : state) benchmark::DoNotOptimize(make_plan(op, call.operands, call.attributes));
 }
-BENCHMARK(BM_PlanSparseFlashAttention);
+BENCHMARK(plan_sparse_flash_attention);
 
-void BM_CachedPlan(benchmark::State& state) {
+void cached_plan(benchmark::State& state) {
   const Case call(matmul_operands(mesh_of(state.range(0), 8)));
   Dispatcher dispatcher(catalogue());
   const DistributedOp& op = catalogue().get("matmul");
   for (auto _ : state) benchmark::DoNotOptimize(dispatcher.plan(op, call.operands, call.attributes));
 }
-BENCHMARK(BM_CachedPlan)->ArgName("axes")->DenseRange(1, 3);
+BENCHMARK(cached_plan)->ArgName("axes")->DenseRange(1, 3);
 
-void BM_CachedPlanSparseFlashAttention(benchmark::State& state) {
+void cached_plan_sparse_flash_attention(benchmark::State& state) {
   const Case call(attention_operands(mesh_of(2, 4)), attention_attributes());
   Dispatcher dispatcher(catalogue());
   const DistributedOp& op = catalogue().get("sparse_flash_attention");
   for (auto _ : state) benchmark::DoNotOptimize(dispatcher.plan(op, call.operands, call.attributes));
 }
-BENCHMARK(BM_CachedPlanSparseFlashAttention);
+BENCHMARK(cached_plan_sparse_flash_attention);
 
-void BM_LayoutEqualityAndHash(benchmark::State& state) {
+void compare_and_hash_layouts(benchmark::State& state) {
   const DeviceMesh mesh = mesh_of(3, 8);
   const Layout a = parse_layout(mesh, "[dp, cp+tp, -]");
   const Layout b = parse_layout(mesh, "[dp, cp+tp, -]");
@@ -99,7 +99,7 @@ void BM_LayoutEqualityAndHash(benchmark::State& state) {
     benchmark::DoNotOptimize(a.hash());
   }
 }
-BENCHMARK(BM_LayoutEqualityAndHash);
+BENCHMARK(compare_and_hash_layouts);
 
 }  // namespace
 }  // namespace tessera

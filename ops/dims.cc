@@ -55,7 +55,7 @@ std::vector<int> dims_attribute(std::string_view op, std::string_view attribute,
 
 std::vector<FactorMeaning> dim_meanings() { return {kDimMeanings.begin(), kDimMeanings.end()}; }
 
-std::string dim_letter(int dim) { return std::string(kDimMeanings[static_cast<std::size_t>(dim)].factor); }
+std::string dim_letter(int dim) { return fmt::format("d{}", dim); }
 
 std::string dim_letters(std::span<const int> dims) {
   std::string text;

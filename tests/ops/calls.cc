@@ -101,8 +101,8 @@ std::string results_of(std::string_view op, std::string_view mesh, const std::ve
                        const std::vector<Attributes::Entry>& attributes) {
   try {
     std::string text;
-    for (const TensorSpec& result : plan_of(op, mesh, operands, attributes)->results)
-      text += (text.empty() ? "" : ", ") + to_string(result.layout);
+    const auto plan = plan_of(op, mesh, operands, attributes);
+    for (const TensorSpec& result : plan->results) text += (text.empty() ? "" : ", ") + to_string(result.layout);
     return text;
   } catch (const Error& error) {
     return error.diagnostic().code;

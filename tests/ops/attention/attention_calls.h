@@ -58,8 +58,9 @@ inline std::string said_of(const AttentionCall& call) {
   }
   try {
     const ExampleCall read = read_example({operands, call.attributes, call.mesh});
+    const auto plan = make_plan(op, read.pointers(), read.attributes);
     std::string text;
-    for (const TensorSpec& result : make_plan(op, read.pointers(), read.attributes)->results) {
+    for (const TensorSpec& result : plan->results) {
       text += (text.empty() ? "" : ", ") + to_string(result.layout);
     }
     return text;
