@@ -29,7 +29,7 @@ class DTensor {
   [[nodiscard]] Tensor full_tensor(Communicator& comm) const;
 
  private:
-  DTensor(Tensor local, TensorSpec spec) : local_(std::move(local)), spec_(std::move(spec)) {}
+  DTensor(Tensor local, const TensorSpec& spec) : local_(std::move(local)), spec_(spec) {}
   Tensor local_;
   TensorSpec spec_;
 };
