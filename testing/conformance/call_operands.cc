@@ -76,6 +76,29 @@ std::vector<int> match(const Json& inputs, const Json& roles, const DistributedO
   return order;
 }
 
+// Operands that the peers' operators take only with a layout: a plain tensor there is none, but beside another plain one.
+struct NeedsLayout {
+  std::string_view op;
+  std::string_view operand;
+  std::string_view unless = "";  // the operand beside which it may be plain
+};
+constexpr NeedsLayout kNeedLayouts[] = {{"scaled_dot_product_attention", "query"},
+                                        {"scaled_dot_product_attention", "key", "value"},
+                                        {"scaled_dot_product_attention", "value", "key"},
+                                        {"embedding", "ids"},
+                                        {"embedding", "weight"}};
+
+// Whether a null stands for a plain tensor, which counts as replicated, rather than for none.
+bool may_be_plain(const DistributedOp& op, int operand, const Json& inputs, std::span<const int> order) {
+  for (const NeedsLayout& need : kNeedLayouts) {
+    if (need.op != op.name || need.operand != operand_name(op.rule, operand)) continue;
+    const int other = find_operand(op.rule, need.unless);
+    const int at = other < 0 ? -1 : order[static_cast<std::size_t>(other)];
+    if (at < 0 || !inputs[static_cast<std::size_t>(at)].is_null()) return false;
+  }
+  return true;
+}
+
 // The input's dims and sizes. The rank is that of the layout where no shape is given.
 void read_input(CallOperand& operand, const Json& input, DeviceMesh mesh) {
   operand.input = &input;
@@ -113,9 +136,10 @@ std::vector<CallOperand> read_operands(const Json& test, const DistributedOp& op
     const Json* shape = at < shapes.size() ? shapes[at] : nullptr;
     const bool distributed = given && is_distributed(inputs[at]);
     if (distributed) read_input(operand, inputs[at], mesh);
-    // A null is a plain tensor; what is not mentioned at all is missing, unless the case gives a shape for it.
-    operand.present =
-        distributed || (!op.rule.operands[i].optional && ((given && inputs[at].is_null()) || (!given && shape != nullptr)));
+    // What is not mentioned at all is missing, unless the case gives a shape for it.
+    const bool plain =
+        given ? inputs[at].is_null() && may_be_plain(op, static_cast<int>(i), inputs, order) : shape != nullptr;
+    operand.present = distributed || (!op.rule.operands[i].optional && plain);
     if (operand.present && shape != nullptr && operand.known.empty()) {
       operand.known = read_sizes(*shape);
       operand.rank = static_cast<int>(operand.known.size());
