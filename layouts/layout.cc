@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "support/diagnostic.h"
+#include "support/hash.h"
 #include "support/text.h"
 
 namespace tessera {
@@ -149,14 +150,10 @@ Layout Layout::with_partials(PartialMap partials) const {
 }
 
 std::size_t Layout::hash() const {
-  const auto mix = [](std::uint64_t h, std::uint64_t word) {
-    h = (h ^ word) * 0xff51afd7ed558ccdU;
-    return h ^ (h >> 32);
-  };
-  std::uint64_t h = mix(mesh_.hash(), axes_.word());
-  h = mix(h, counts_ + static_cast<std::uint64_t>(rank_) * 0x9e3779b97f4a7c15U);
-  h = mix(h, partials_.word());
-  return mix(h, reinterpret_cast<std::uintptr_t>(distributions_));
+  std::uint64_t h = mix_hash(mesh_.hash(), axes_.word());
+  h = mix_hash(h, counts_ + static_cast<std::uint64_t>(rank_) * 0x9e3779b97f4a7c15U);
+  h = mix_hash(h, partials_.word());
+  return mix_hash(h, reinterpret_cast<std::uintptr_t>(distributions_));
 }
 
 std::int64_t split_count(const Layout& layout, int dim) { return layout.mesh().size(layout.axes(dim)); }

@@ -6,23 +6,20 @@
 #include <functional>
 
 #include "support/diagnostic.h"
+#include "support/hash.h"
 #include "support/text.h"
 
 namespace tessera {
 namespace {
 
-std::size_t combine(std::size_t seed, std::size_t value) {
-  return seed ^ (value + 0x9e3779b97f4a7c15U + (seed << 6) + (seed >> 2));
-}
-
 std::size_t hash_of(const AttributeValue& value) {
   std::size_t hash = value.index();
-  if (const auto* text = std::get_if<std::string>(&value)) return combine(hash, std::hash<std::string>{}(*text));
-  if (const auto* number = std::get_if<double>(&value)) return combine(hash, std::hash<double>{}(*number));
-  if (const auto* number = std::get_if<std::int64_t>(&value)) return combine(hash, static_cast<std::size_t>(*number));
-  if (const auto* flag = std::get_if<bool>(&value)) return combine(hash, *flag ? 1 : 0);
+  if (const auto* text = std::get_if<std::string>(&value)) return mix_hash(hash, std::hash<std::string>{}(*text));
+  if (const auto* number = std::get_if<double>(&value)) return mix_hash(hash, std::hash<double>{}(*number));
+  if (const auto* number = std::get_if<std::int64_t>(&value)) return mix_hash(hash, static_cast<std::uint64_t>(*number));
+  if (const auto* flag = std::get_if<bool>(&value)) return mix_hash(hash, *flag ? 1 : 0);
   if (const auto* list = std::get_if<std::vector<std::int64_t>>(&value)) {
-    for (std::int64_t number : *list) hash = combine(hash, static_cast<std::size_t>(number));
+    for (std::int64_t number : *list) hash = mix_hash(hash, static_cast<std::uint64_t>(number));
   }
   return hash;
 }
@@ -65,7 +62,7 @@ Attributes::Attributes(std::vector<Entry> entries) : entries_(std::move(entries)
     if (i > 0 && entries_[i].first == entries_[i - 1].first) {
       fail("duplicate-attribute", fmt::format("attribute '{}' is given twice", entries_[i].first));
     }
-    hash_ = combine(combine(hash_, std::hash<std::string>{}(entries_[i].first)), hash_of(entries_[i].second));
+    hash_ = mix_hash(mix_hash(hash_, std::hash<std::string>{}(entries_[i].first)), hash_of(entries_[i].second));
   }
 }
 

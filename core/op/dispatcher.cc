@@ -10,26 +10,22 @@
 #include <unordered_map>
 
 #include "support/diagnostic.h"
+#include "support/hash.h"
 
 namespace tessera {
 namespace {
 
-std::uint64_t mix(std::uint64_t h, std::uint64_t word) {
-  h = (h ^ word) * 0xff51afd7ed558ccdU;
-  return h ^ (h >> 32);
-}
-
 std::uint64_t hash_of(const DistributedOp& op, OperandSpecs operands, const Attributes& attributes) {
-  std::uint64_t h = mix(reinterpret_cast<std::uintptr_t>(&op), attributes.hash());
+  std::uint64_t h = mix_hash(reinterpret_cast<std::uintptr_t>(&op), attributes.hash());
   for (const TensorSpec* operand : operands) {
     if (operand == nullptr) {
-      h = mix(h, 1);
+      h = mix_hash(h, 1);
       continue;
     }
-    h = mix(h, operand->layout.hash());
+    h = mix_hash(h, operand->layout.hash());
     std::uint64_t shape = static_cast<std::uint64_t>(operand->dtype);
     for (std::int64_t size : operand->shape) shape = shape * 0x9e3779b97f4a7c15U + static_cast<std::uint64_t>(size);
-    h = mix(h, shape);
+    h = mix_hash(h, shape);
   }
   return h;
 }

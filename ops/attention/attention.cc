@@ -118,6 +118,31 @@ std::optional<Tensor> sample_lengths_of(const CallSpec& call, const SequenceOper
 
 DType statistics_dtype(DType query) { return query == DType::kF64 ? DType::kF64 : DType::kF32; }
 
+SequenceOperands sparse_sequences(bool packed, std::size_t query_lengths, std::size_t key_lengths) {
+  SequenceOperands where{.packed = packed, .query_lengths = query_lengths, .key_lengths = key_lengths};
+  if (packed) {
+    where.query_batch = -1;
+    where.query_rows = where.key_rows = 0;
+  }
+  return where;
+}
+
+Masking sparse_masking(const Attributes& attributes) {
+  return attributes.get<std::int64_t>("sparse_mode") == 3 ? Masking{.next = 0, .right_down = true} : Masking{};
+}
+
+std::vector<AttributeSpec> sparse_mask_attributes(std::string modes) {
+  const auto tokens = [](const char* name) {
+    return AttributeSpec{.name = name,
+                         .type = AttributeType::kInt,
+                         .default_value = Masking::kAll,
+                         .doc = "accepted for the vendor's interface: unlimited only"};
+  };
+  return {{.name = "sparse_mode", .type = AttributeType::kInt, .default_value = std::int64_t{3}, .doc = std::move(modes)},
+          tokens("pre_tokens"),
+          tokens("next_tokens")};
+}
+
 void check_tokens_unlimited(const CallSpec& call, std::string_view op) {
   constexpr std::int64_t kUnlimited = 2147483647;  // the gradient's "all"; the forward's is 2^63-1
   for (const char* name : {"pre_tokens", "next_tokens"}) {

@@ -70,6 +70,13 @@ std::optional<Tensor> sample_lengths_of(const CallSpec& call, const SequenceOper
 /// The dtype of an operator's statistics: f64 for f64 queries, else f32.
 DType statistics_dtype(DType query);
 
+/// Where the sequences of a sparse operator lie: [b, s, ...], or packed [t, ...]; query and key are operands 0 and 1.
+SequenceOperands sparse_sequences(bool packed, std::size_t query_lengths, std::size_t key_lengths);
+/// What sparse_mode says: 3 right-down causal, else everything.
+Masking sparse_masking(const Attributes& attributes);
+/// sparse_mode, pre_tokens and next_tokens.
+std::vector<AttributeSpec> sparse_mask_attributes(std::string modes);
+
 /// The pre_tokens and next_tokens of the sparse operators must not narrow anything. @throws Error "unsupported-attribute"
 void check_tokens_unlimited(const CallSpec& call, std::string_view op);
 

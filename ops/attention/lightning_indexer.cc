@@ -31,17 +31,8 @@ bool is_packed(const Attributes& attributes) {
   return std::get<std::string>(layout != nullptr ? *layout : *attributes.find("layout")) == "TND";
 }
 
-Masking masking_of(const Attributes& attributes) {
-  return attributes.get<std::int64_t>("sparse_mode") == 3 ? Masking{.next = 0, .right_down = true} : Masking{};
-}
-
 SequenceOperands sequences(const Attributes& attributes) {
-  SequenceOperands where{.packed = is_packed(attributes), .query_lengths = kQueryLengths, .key_lengths = kKeyLengths};
-  if (where.packed) {
-    where.query_batch = -1;
-    where.query_rows = where.key_rows = 0;
-  }
-  return where;
+  return sparse_sequences(is_packed(attributes), kQueryLengths, kKeyLengths);
 }
 
 void check_common(const CallSpec& call, std::string_view op) {
@@ -150,7 +141,7 @@ std::vector<Tensor> run_indexer(const LocalCall& call) {
   const bool packed = is_packed(attributes);
   const auto batched = [&](std::size_t operand) { return packed ? with_batch(call.input(operand)) : call.input(operand); };
   const kernels::IndexerResult result = kernels::lightning_indexer(
-      batched(kQuery), batched(kKey), batched(kWeights), row_plan(call, sequences(attributes), masking_of(attributes)),
+      batched(kQuery), batched(kKey), batched(kWeights), row_plan(call, sequences(attributes), sparse_masking(attributes)),
       attributes.get<std::int64_t>("sparse_count"));
   std::vector<Tensor> results{result.indices};
   if (attributes.get<bool>("return_value")) results.push_back(result.values);
@@ -164,7 +155,7 @@ std::vector<Tensor> run_lse(const LocalCall& call) {
   const auto batched = [&](std::size_t operand) { return packed ? with_batch(call.input(operand)) : call.input(operand); };
   const kernels::LseResult result =
       kernels::indexer_softmax_lse(batched(kQuery), batched(kKey), batched(kWeights),
-                                   row_plan(call, sequences(call.attributes()), masking_of(call.attributes())));
+                                   row_plan(call, sequences(call.attributes()), sparse_masking(call.attributes())));
   if (!packed) return {result.softmax_max, result.softmax_sum};
   return {without_batch(result.softmax_max), without_batch(result.softmax_sum)};
 }
@@ -174,26 +165,9 @@ std::optional<Tensor> sample(const CallSpec& call, std::size_t operand, std::uin
 }
 
 double work(const LocalCall& call) {
-  const RowPlan plan = row_plan(call, sequences(call.attributes()), masking_of(call.attributes()));
+  const RowPlan plan = row_plan(call, sequences(call.attributes()), sparse_masking(call.attributes()));
   const Shape& query = call.input(kQuery).shape();
   return static_cast<double>(visible_pairs(plan)) * static_cast<double>(query[query.size() - 2] * query.back());
-}
-
-std::vector<AttributeSpec> mask_attributes() {
-  return {
-      {.name = "sparse_mode",
-       .type = AttributeType::kInt,
-       .default_value = std::int64_t{3},
-       .doc = "3 right-down causal; of the indexer also 0: all keys"},
-      {.name = "pre_tokens",
-       .type = AttributeType::kInt,
-       .default_value = Masking::kAll,
-       .doc = "accepted for the vendor's interface: unlimited only"},
-      {.name = "next_tokens",
-       .type = AttributeType::kInt,
-       .default_value = Masking::kAll,
-       .doc = "accepted for the vendor's interface: unlimited only"},
-  };
 }
 
 const std::vector<FactorMeaning> kFactors = {
@@ -215,7 +189,7 @@ DistributedOp indexer() {
   op.kernel = run_indexer;
   op.aliases = {"LightningIndexer", "npu_lightning_indexer"};
   op.summary = "the best-scored keys of each query: sum_h w_h max(0, q_h . k_j), largest first, ties to the lower key";
-  op.attributes = mask_attributes();
+  op.attributes = sparse_mask_attributes("3 right-down causal; of the indexer also 0: all keys");
   op.attributes.push_back({.name = "layout_query",
                            .type = AttributeType::kString,
                            .default_value = "BSND",
@@ -263,7 +237,7 @@ DistributedOp softmax_lse() {
   op.kernel = run_lse;
   op.aliases = {"npu_dense_lightning_indexer_softmax_lse", "DenseLightningIndexerSoftmaxLse"};
   op.summary = "largest score and sum of exponentials of the lightning indexer over all visible keys of each query";
-  op.attributes = mask_attributes();
+  op.attributes = sparse_mask_attributes("3 right-down causal; of the indexer also 0: all keys");
   op.attributes.push_back({.name = "layout",
                            .type = AttributeType::kString,
                            .default_value = "BSND",

@@ -32,17 +32,8 @@ constexpr char kName[] = "sparse_flash_attention";
 
 bool is_packed(const Attributes& attributes) { return attributes.get<std::string>("layout_query") == "TND"; }
 
-Masking masking_of(const Attributes& attributes) {
-  return attributes.get<std::int64_t>("sparse_mode") == 3 ? Masking{.next = 0, .right_down = true} : Masking{};
-}
-
 SequenceOperands sequences(const Attributes& attributes) {
-  SequenceOperands where{.packed = is_packed(attributes), .query_lengths = kQueryLengths, .key_lengths = kKeyLengths};
-  if (where.packed) {
-    where.query_batch = -1;
-    where.query_rows = where.key_rows = 0;
-  }
-  return where;
+  return sparse_sequences(is_packed(attributes), kQueryLengths, kKeyLengths);
 }
 
 void check(const CallSpec& call) {
@@ -144,7 +135,7 @@ std::vector<Tensor> run(const LocalCall& call) {
   const Tensor key = batched(kKey);
   const kernels::AttentionResult result = kernels::sparse_attention(
       batched(kQuery), key, call.has(kValue) ? batched(kValue) : key, batched(kIndices),
-      row_plan(call, sequences(attributes), masking_of(attributes)),
+      row_plan(call, sequences(attributes), sparse_masking(attributes)),
       {.scale = attributes.get<double>("scale_value"), .block_size = attributes.get<std::int64_t>("sparse_block_size")},
       optional(kQueryRope), optional(kKeyRope));
   std::vector<Tensor> results{result.out};
@@ -173,8 +164,8 @@ std::optional<Tensor> sample_indices(const CallSpec& call, std::uint64_t seed) {
   const IndexSet all_rows{{0, rows}};
   const SequenceLengths lengths = sample_lengths(call, sequences(attributes), seed);
   const RowPlan plan =
-      packed ? plan_packed({rows, keys, lengths.query, lengths.key}, all_rows, {{0, keys}}, masking_of(attributes))
-             : plan_padded({batch, rows, keys, lengths.query, lengths.key}, all_rows, masking_of(attributes));
+      packed ? plan_packed({rows, keys, lengths.query, lengths.key}, all_rows, {{0, keys}}, sparse_masking(attributes))
+             : plan_padded({batch, rows, keys, lengths.query, lengths.key}, all_rows, sparse_masking(attributes));
   const auto block = attributes.get<std::int64_t>("sparse_block_size");
   Tensor indices = Tensor::uninitialized({batch, rows, heads, slots}, DType::kI64);
   std::fill(indices.span<std::int64_t>().begin(), indices.span<std::int64_t>().end(), std::int64_t{-1});
@@ -206,7 +197,7 @@ std::optional<Tensor> sample(const CallSpec& call, std::size_t operand, std::uin
 // A row attends at most to the keys that its slots name.
 double work(const LocalCall& call) {
   const Attributes& attributes = call.attributes();
-  const RowPlan plan = row_plan(call, sequences(attributes), masking_of(attributes));
+  const RowPlan plan = row_plan(call, sequences(attributes), sparse_masking(attributes));
   const std::int64_t most = call.input(kIndices).shape().back() * attributes.get<std::int64_t>("sparse_block_size");
   double pairs = 0;
   for (const RowSegment& segment : plan.segments) {
@@ -248,18 +239,6 @@ void register_sparse_flash_attention(Registry& registry) {
        .default_value = "BSND",
        .doc = "the same as layout_query",
        .choices = {"BSND", "TND", "PA_BSND"}},
-      {.name = "sparse_mode",
-       .type = AttributeType::kInt,
-       .default_value = std::int64_t{3},
-       .doc = "0 all keys, 3 right-down causal"},
-      {.name = "pre_tokens",
-       .type = AttributeType::kInt,
-       .default_value = Masking::kAll,
-       .doc = "accepted for the vendor's interface: unlimited only"},
-      {.name = "next_tokens",
-       .type = AttributeType::kInt,
-       .default_value = Masking::kAll,
-       .doc = "accepted for the vendor's interface: unlimited only"},
       {.name = "attention_mode",
        .type = AttributeType::kInt,
        .default_value = std::int64_t{2},
@@ -269,6 +248,8 @@ void register_sparse_flash_attention(Registry& registry) {
        .default_value = true,
        .doc = "false: attention_out only"},
   };
+  for (AttributeSpec& spec : sparse_mask_attributes("0 all keys, 3 right-down causal"))
+    op.attributes.push_back(std::move(spec));
   op.factors = {{"b", "batch"},     {"s", "query rows"},
                 {"t", "key rows"},  {"n", "query heads"},
                 {"k", "key heads"}, {"d", "head dim"},
