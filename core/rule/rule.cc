@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
+
 #include "support/diagnostic.h"
 #include "support/text.h"
 
@@ -32,6 +36,18 @@ Rule Rule::with_size(std::string_view factor, std::int64_t size) const {
     if (slice(f.name) == factor) f.size = size;
   }
   return sized;
+}
+
+const Rule& parse_once(const std::string& text) {
+  static std::shared_mutex mutex;
+  static std::unordered_map<std::string, Rule> known;  // its values stay where they are
+  {
+    const std::shared_lock lock(mutex);
+    if (const auto found = known.find(text); found != known.end()) return found->second;
+  }
+  const Rule parsed = Rule::parse(text);
+  const std::unique_lock lock(mutex);
+  return known.emplace(text, parsed).first->second;
 }
 
 std::string to_string(const Rule& rule) { return std::string(rule.text.data(), rule.text_length); }

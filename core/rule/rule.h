@@ -115,6 +115,10 @@ struct Rule {
   }
 };
 
+/// Rule::parse that remembers: for an operator's variants, of which there are few, so that planning a call costs a copy of the rule.
+/// Safe when ranks are threads. @throws as Rule::parse
+const Rule& parse_once(const std::string& text);
+
 std::string to_string(const Rule& rule);
 /// "k", or "...[-2]" for the second dim from the right of a `...`.
 std::string factor_name(const Rule& rule, int factor);

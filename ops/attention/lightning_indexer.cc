@@ -106,9 +106,9 @@ std::string operands_text(const CallSpec& call, bool lse) {
                      lse ? "actual_seq_klen" : "actual_seq_lengths_key");
 }
 
-std::string sizes_text(const CallSpec& call, std::string_view op, std::string sizes) {
-  if (is_packed(call.attributes)) sizes += fmt::format(" p={}", packed_parts(call, op, sequences(call.attributes)));
-  return sizes.empty() ? "" : " | size" + sizes;
+// With the number of parts of a packed batch given.
+Rule with_parts(const Rule& rule, const CallSpec& call, std::string_view op) {
+  return is_packed(call.attributes) ? rule.with_size("p", packed_parts(call, op, sequences(call.attributes))) : rule;
 }
 
 // Of a padded batch one length may serve every entry.
@@ -123,17 +123,18 @@ Rule indexer_rule(const CallSpec& call) {
   const std::string_view rows = packed ? "(p s)" : "b s";
   std::string text = fmt::format("{0} -> sparse_indices[{1} k c]", operands_text(call, false), rows);
   if (call.attributes.get<bool>("return_value")) text += fmt::format(", sparse_values[{} k c]", rows);
-  text += fmt::format(" | whole t h d k c{}", packed ? " l" : "");
-  return Rule::parse(text + broadcast_text(call, false) +
-                     sizes_text(call, kIndexer, fmt::format(" c={}", call.attributes.get<std::int64_t>("sparse_count"))));
+  text +=
+      fmt::format(" | whole t h d k c{}{} | size c{}", packed ? " l" : "", broadcast_text(call, false), packed ? " p" : "");
+  return with_parts(parse_once(text).with_size("c", call.attributes.get<std::int64_t>("sparse_count")), call, kIndexer);
 }
 
 Rule lse_rule(const CallSpec& call) {
   const bool packed = is_packed(call.attributes);
   const std::string_view rows = packed ? "k (p s)" : "b k s";
-  return Rule::parse(fmt::format("{0} -> softmax_max[{1}], softmax_sum[{1}] | whole t h d k{2}{3}{4}",
-                                 operands_text(call, true), rows, packed ? " l" : "", broadcast_text(call, true),
-                                 sizes_text(call, kLse, "")));
+  const std::string text =
+      fmt::format("{0} -> softmax_max[{1}], softmax_sum[{1}] | whole t h d k{2}{3}{4}", operands_text(call, true), rows,
+                  packed ? " l" : "", broadcast_text(call, true), packed ? " | size p" : "");
+  return with_parts(parse_once(text), call, kLse);
 }
 
 std::vector<Tensor> run_indexer(const LocalCall& call) {
@@ -185,7 +186,7 @@ DistributedOp indexer() {
       "block_table[b m]? "
       "-> sparse_indices[b s k c], sparse_values[b s k c] | whole t h d k c | broadcast actual_seq_lengths_query "
       "actual_seq_lengths_key "
-      "| size c=2048";
+      "| size c";
   op.kernel = run_indexer;
   op.aliases = {"LightningIndexer", "npu_lightning_indexer"};
   op.summary = "the best-scored keys of each query: sum_h w_h max(0, q_h . k_j), largest first, ties to the lower key";

@@ -111,13 +111,11 @@ Rule rule_for(const CallSpec& call) {
   const bool batched = &layout != &kUnbatched;
   const std::string mask = call.has(kMask) && !packed ? mask_dims(call.shape(kMask).size(), batched) : "s t";
   const std::string lengths = packed || !batched ? "l" : "b";
-  std::string sizes;
-  if (is_folded(layout.name)) sizes += fmt::format(" d={}", folded_head_dim(call));
-  // Values are as wide as keys where a fold hides their width.
-  if (is_folded(layout.name)) sizes += fmt::format(" e={}", folded_head_dim(call));
-  if (packed)
-    sizes += fmt::format(" p={}", packed_parts(call, kName, sequences(call.attributes, call.shape(kQuery).size())));
-  if (!batched && call.has(kQueryLengths)) sizes += " l=1";
+  // Values are as wide as keys where a fold hides their width. Without a batch there is one length at most.
+  const std::string_view sizes = is_folded(layout.name)                ? " d e"
+                                 : packed                              ? " p"
+                                 : !batched && call.has(kQueryLengths) ? " l=1"
+                                                                       : "";
   std::string text = fmt::format(
       "query[{}], key[{}], value[{}], attn_mask[{}]?, actual_seq_lengths_query[{}]?, actual_seq_lengths_kv[{}]? -> "
       "attention_out[{}]",
@@ -131,7 +129,10 @@ Rule rule_for(const CallSpec& call) {
       fmt::format(" | whole d t{}{} | broadcast attn_mask{}", call.attributes.get<bool>("return_softmax_lse") ? " e" : "",
                   lengths == "l" ? " l" : "", lengths == "b" ? " actual_seq_lengths_query actual_seq_lengths_kv" : "");
   if (!sizes.empty()) text += fmt::format(" | size{}", sizes);
-  return Rule::parse(text);
+  const Rule& rule = parse_once(text);
+  if (packed) return rule.with_size("p", packed_parts(call, kName, sequences(call.attributes, call.shape(kQuery).size())));
+  if (!is_folded(layout.name)) return rule;
+  return rule.with_size("d", folded_head_dim(call)).with_size("e", folded_head_dim(call));
 }
 
 Masking masking_of(const Attributes& attributes) {

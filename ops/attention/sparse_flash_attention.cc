@@ -97,16 +97,6 @@ std::string rule_text(bool packed, bool value, bool statistics) {
   return text;
 }
 
-// Parsed once: planning a call costs a copy.
-const Rule& rule_variant(bool packed, bool value, bool statistics) {
-  static const std::vector<Rule> variants = [] {
-    std::vector<Rule> parsed;
-    for (int i = 0; i < 8; ++i) parsed.push_back(Rule::parse(rule_text((i & 4) != 0, (i & 2) != 0, (i & 1) != 0)));
-    return parsed;
-  }();
-  return variants[(packed ? 4U : 0U) + (value ? 2U : 0U) + (statistics ? 1U : 0U)];
-}
-
 Rule rule_for(const CallSpec& call) {
   const bool packed = is_packed(call.attributes);
   const Shape& query = call.shape(kQuery);
@@ -120,7 +110,7 @@ Rule rule_for(const CallSpec& call) {
     }
     group = query[heads] / key[heads];
   }
-  const Rule& variant = rule_variant(packed, call.has(kValue), call.attributes.get<bool>("return_softmax_lse"));
+  const Rule& variant = parse_once(rule_text(packed, call.has(kValue), call.attributes.get<bool>("return_softmax_lse")));
   const Rule rule = variant.with_size("g", group);
   return packed ? rule.with_size("p", packed_parts(call, kName, sequences(call.attributes))) : rule;
 }
@@ -213,7 +203,7 @@ double work(const LocalCall& call) {
 void register_sparse_flash_attention(Registry& registry) {
   DistributedOp op;
   op.name = kName;
-  op.rule = rule_variant(false, true, true);
+  op.rule = parse_once(rule_text(false, true, true));
   op.kernel = run;
   op.aliases = {"npu_sparse_flash_attention", "SparseFlashAttention"};
   op.summary =

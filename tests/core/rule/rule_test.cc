@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "core/rule/binding.h"
 #include "support/diagnostic.h"
 #include "testing/matchers.h"
 
@@ -201,6 +202,25 @@ TEST(BadRule, ALongTextIsShownAroundTheFault) {
   EXPECT_THAT([&] { Rule::parse(text); },
               FailsWith("rule-syntax",
                         "\n  rule       " + std::string(80, ' ') + "a -> a\n             " + std::string(80, ' ') + "^"));
+}
+
+TEST(Rule, LeavesASizeToTheOperator) {
+  const Rule& rule = parse_once("x[a] -> out[a g] | size g");
+  EXPECT_EQ(&rule, &parse_once("x[a] -> out[a g] | size g"));
+  EXPECT_NE(&rule, &parse_once("x[a] -> out[a g] | size g=2"));
+  const TensorSpec x{{3}, DType::kF32, Layout::replicated(DeviceMesh(), 1)};
+  const std::vector<const TensorSpec*> operands{&x};
+  EXPECT_EQ(tessera::bind(rule.with_size("g", 4), operands).results[0], (Shape{3, 4}));
+  EXPECT_EQ(rule.factors[1].size, RuleFactor::kGivenLater) << "the rule itself is as it was";
+  try {
+    tessera::bind(rule, operands);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(),
+                 "the shapes do not tell the size of factor g\n"
+                 "  rule       x[a] -> out[a g] | size g\n"
+                 "  hint       give it with a clause '| size g=...'");
+  }
 }
 
 // Whatever the text: a rule, or the one error.

@@ -22,7 +22,7 @@ const AttentionCall kPadded{"lightning_indexer",
 constexpr char kPaddedRule[] =
     "query[b s h d], key[b t k d], weights[b s h], actual_seq_lengths_query[b]?, actual_seq_lengths_key[b]?, block_table[b "
     "m]? -> sparse_indices[b s k c], sparse_values[b s k c] | whole t h d k c | broadcast actual_seq_lengths_query "
-    "actual_seq_lengths_key | size c=4";
+    "actual_seq_lengths_key | size c";
 
 const AttentionCall kPacked{"lightning_indexer",
                             {{"query", "f32 [8, 4, 16] [dp+cp, -, -]"},
@@ -34,7 +34,7 @@ const AttentionCall kPacked{"lightning_indexer",
                             "dp=2 x cp=2 x tp=2"};
 constexpr char kPackedRule[] =
     "query[(p s) h d], key[(p t) k d], weights[(p s) h], actual_seq_lengths_query[l]?, actual_seq_lengths_key[l]?, "
-    "block_table[b m]? -> sparse_indices[(p s) k c], sparse_values[(p s) k c] | whole t h d k c l | size c=4 p=2";
+    "block_table[b m]? -> sparse_indices[(p s) k c], sparse_values[(p s) k c] | whole t h d k c l | size c p";
 
 const AttentionCall kPaddedStatistics{"dense_lightning_indexer_softmax_lse",
                                       {{"query_index", "f32 [2, 8, 4, 16] [dp, cp, -, -]"},
@@ -278,7 +278,7 @@ TEST(IndexerPlanning, RefusesOfPackedBatches) {
            "query but split over 'dp+cp' in key\n"
            "  rule       query[(p s) h d], key[(p t) k d], weights[(p s) h], actual_seq_lengths_query[l]?, "
            "actual_seq_lengths_key[l]?, block_table[b m]? -> sparse_indices[(p s) k c], sparse_values[(p s) k c] | whole t "
-           "h d k c l | size c=4 p=4\n"
+           "h d k c l | size c p\n"
            "  query      [dp, -, -]\n"
            "  key        [dp+cp, -, -]"},
           {"parts",

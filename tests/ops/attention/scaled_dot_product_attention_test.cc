@@ -32,7 +32,7 @@ const AttentionCall kFolded{"scaled_dot_product_attention",
 constexpr char kFoldedRule[] =
     "query[b s (g r d)], key[b t (g d)], value[b t (g e)], attn_mask[s t]?, actual_seq_lengths_query[b]?, "
     "actual_seq_lengths_kv[b]? -> attention_out[b s (g r e)] | whole d t | broadcast attn_mask actual_seq_lengths_query "
-    "actual_seq_lengths_kv | size d=4 e=4";
+    "actual_seq_lengths_kv | size d e";
 
 const AttentionCall kPacked{"scaled_dot_product_attention",
                             {{"query", "f32 [8, 4, 16] [dp+cp, tp, -]"},
@@ -44,7 +44,7 @@ const AttentionCall kPacked{"scaled_dot_product_attention",
                             "dp=2 x cp=2 x tp=2"};
 constexpr char kPackedRule[] =
     "query[(p s) (g r) d], key[(p t) g d], value[(p t) g e], attn_mask[s t]?, actual_seq_lengths_query[l]?, "
-    "actual_seq_lengths_kv[l]? -> attention_out[(p s) (g r) e] | whole d t l | broadcast attn_mask | size p=2";
+    "actual_seq_lengths_kv[l]? -> attention_out[(p s) (g r) e] | whole d t l | broadcast attn_mask | size p";
 
 TEST(SdpaPlanning, LaysOutResultsOfPaddedLayouts) {
   expect_said(kPadded, kPaddedRule,
@@ -554,7 +554,7 @@ TEST(SdpaPlanning, RefusesOfPackedLayout) {
            "over 'dp' in query but split over 'dp+cp' in key\n"
            "  rule       query[(p s) (g r) d], key[(p t) g d], value[(p t) g e], attn_mask[s t]?, "
            "actual_seq_lengths_query[l]?, actual_seq_lengths_kv[l]? -> attention_out[(p s) (g r) e] | whole d t l | "
-           "broadcast attn_mask | size p=4\n"
+           "broadcast attn_mask | size p\n"
            "  query      [dp, tp, -]\n"
            "  key        [dp+cp, tp, -]"},
           {"k_only",
