@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "core/op/registry.h"
@@ -97,6 +98,17 @@ std::string rule_text(bool packed, bool value, bool statistics) {
   return text;
 }
 
+// The texts of the eight variants cost more to write than all else in planning a call.
+const Rule& rule_variant(bool packed, bool value, bool statistics) {
+  static const auto variants = [] {
+    std::array<const Rule*, 8> rules{};
+    for (std::size_t i = 0; i < rules.size(); ++i)
+      rules[i] = &parse_once(rule_text((i & 4) != 0, (i & 2) != 0, (i & 1) != 0));
+    return rules;
+  }();
+  return *variants[(packed ? 4U : 0U) | (value ? 2U : 0U) | (statistics ? 1U : 0U)];
+}
+
 Rule rule_for(const CallSpec& call) {
   const bool packed = is_packed(call.attributes);
   const Shape& query = call.shape(kQuery);
@@ -110,9 +122,9 @@ Rule rule_for(const CallSpec& call) {
     }
     group = query[heads] / key[heads];
   }
-  const Rule& variant = parse_once(rule_text(packed, call.has(kValue), call.attributes.get<bool>("return_softmax_lse")));
-  const Rule rule = variant.with_size("g", group);
-  return packed ? rule.with_size("p", packed_parts(call, kName, sequences(call.attributes))) : rule;
+  Rule rule = rule_variant(packed, call.has(kValue), call.attributes.get<bool>("return_softmax_lse")).with_size("g", group);
+  if (packed) rule = rule.with_size("p", packed_parts(call, kName, sequences(call.attributes)));
+  return rule;
 }
 
 std::vector<Tensor> run(const LocalCall& call) {
@@ -203,7 +215,7 @@ double work(const LocalCall& call) {
 void register_sparse_flash_attention(Registry& registry) {
   DistributedOp op;
   op.name = kName;
-  op.rule = parse_once(rule_text(false, true, true));
+  op.rule = rule_variant(false, true, true);
   op.kernel = run;
   op.aliases = {"npu_sparse_flash_attention", "SparseFlashAttention"};
   op.summary =
