@@ -209,6 +209,7 @@ std::optional<std::string> misfit(const Layout& layout, const Shape& shape) {
 
 std::vector<IndexSet> shard_of(const Layout& layout, const Shape& shape, const Coordinate& coordinate) {
   std::vector<IndexSet> owned;
+  owned.reserve(static_cast<std::size_t>(layout.rank()));
   for (int dim = 0; dim < layout.rank(); ++dim) {
     owned.push_back(owned_indices(layout.distribution(dim), shape[static_cast<std::size_t>(dim)], split_count(layout, dim),
                                   split_id(layout, dim, coordinate)));

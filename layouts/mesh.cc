@@ -60,6 +60,7 @@ std::vector<std::string> DeviceMesh::axis_names() const {
 
 std::vector<std::string> DeviceMesh::names_of(AxisList axes) const {
   std::vector<std::string> names;
+  names.reserve(static_cast<std::size_t>(axes.size()));
   for (int i = 0; i < axes.size(); ++i) names.push_back(name(axes[i]));
   return names;
 }
@@ -164,6 +165,7 @@ AxisList axes_named(DeviceMesh mesh, std::span<const std::string> names) {
 DeviceMesh DeviceMesh::submesh(std::span<const std::string> names, std::int64_t rank) const {
   const AxisList chosen = axes_named(*this, names);
   std::vector<MeshAxis> axes;
+  axes.reserve(static_cast<std::size_t>(chosen.size()));
   for (int i = 0; i < chosen.size(); ++i) axes.push_back(this->axes()[static_cast<std::size_t>(chosen[i])]);
   if (!is_regular()) return {std::move(axes), ranks_along(rank, chosen)};
   Coordinate start = coordinate_of(rank);

@@ -62,6 +62,7 @@ class LayoutsMatcher {
 };
 
 /// The call is accepted, and its results have these layouts: `ResultLayouts("[dp, tp]", "[dp]")`.
+// NOLINTBEGIN(readability-identifier-naming): matchers are named as GoogleMock's
 template <class... Texts>
 LayoutsMatcher ResultLayouts(const Texts&... layouts) {
   return {LayoutsMatcher::Of::kResults, {std::string(layouts)...}};
@@ -101,5 +102,6 @@ class SoundMatcher {
   void DescribeNegationTo(std::ostream* out) const;
 };
 inline SoundMatcher IsSound() { return {}; }
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace tessera

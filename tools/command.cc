@@ -34,6 +34,7 @@ constexpr std::array kSubcommands{
 
 std::vector<std::string> subcommand_names() {
   std::vector<std::string> names;
+  names.reserve(kSubcommands.size());
   for (const Subcommand& subcommand : kSubcommands) names.emplace_back(subcommand.name);
   return names;
 }

@@ -8,7 +8,7 @@
 #include "core/op/registry.h"
 #include "tools/output.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): CLI11's
 class App;
 }
 

@@ -80,7 +80,7 @@ std::vector<int> match(const Json& inputs, const Json& roles, const DistributedO
 struct NeedsLayout {
   std::string_view op;
   std::string_view operand;
-  std::string_view unless = "";  // the operand beside which it may be plain
+  std::string_view unless{};  // the operand beside which it may be plain
 };
 constexpr NeedsLayout kNeedLayouts[] = {{"scaled_dot_product_attention", "query"},
                                         {"scaled_dot_product_attention", "key", "value"},
