@@ -61,8 +61,8 @@ class LayoutsMatcher {
   std::vector<std::string> layouts_;
 };
 
-/// The call is accepted, and its results have these layouts: `ResultLayouts("[dp, tp]", "[dp]")`.
 // NOLINTBEGIN(readability-identifier-naming): matchers are named as GoogleMock's
+/// The call is accepted, and its results have these layouts: `ResultLayouts("[dp, tp]", "[dp]")`.
 template <class... Texts>
 LayoutsMatcher ResultLayouts(const Texts&... layouts) {
   return {LayoutsMatcher::Of::kResults, {std::string(layouts)...}};

@@ -95,10 +95,17 @@ std::string count_of(std::size_t count, std::string_view what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
-void Progress::operator()(std::string_view what) {
-  if (!console_.interactive || std::chrono::steady_clock::now() - begin_ < std::chrono::seconds(1)) return;
+std::string progress_bar(std::size_t done, std::size_t total) {
+  constexpr std::size_t kWidth = 24;
+  const std::size_t filled = total == 0 ? kWidth : kWidth * std::min(done, total) / total;
+  return fmt::format("[{}{}] {:>{}} of {}", std::string(filled, '#'), std::string(kWidth - filled, '-'), done,
+                     std::to_string(total).size(), total);
+}
+
+void Progress::operator()(std::size_t done, std::size_t total, std::string_view now) {
+  if (!console_.interactive || std::chrono::steady_clock::now() - begin_ < patience_) return;
   shown_ = true;
-  console_.err << "\r\033[K" << what << std::flush;
+  console_.err << "\r\033[K" << progress_bar(done, total) << "  " << now << std::flush;
 }
 
 Progress::~Progress() {

@@ -54,18 +54,23 @@ void print_json(const Console& console, const nlohmann::json& json);
 /// "1 op", "3 ops".
 std::string count_of(std::size_t count, std::string_view what);
 
-/// Tells on a terminal what is being done, once that has taken a second; the line is removed when the progress ends.
+/// "[#########---------------]  3 of 8": how much is done.
+std::string progress_bar(std::size_t done, std::size_t total);
+
+/// Shows on a terminal how much is done and what is done now, once that has taken a second; the line is removed when the progress ends.
 class Progress {
  public:
-  explicit Progress(const Console& console) : console_(console), begin_(std::chrono::steady_clock::now()) {}
+  explicit Progress(const Console& console, std::chrono::milliseconds patience = std::chrono::seconds(1))
+      : console_(console), begin_(std::chrono::steady_clock::now()), patience_(patience) {}
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   ~Progress();
-  void operator()(std::string_view what);
+  void operator()(std::size_t done, std::size_t total, std::string_view now);
 
  private:
   const Console& console_;
   std::chrono::steady_clock::time_point begin_;
+  std::chrono::milliseconds patience_;
   bool shown_ = false;
 };
 

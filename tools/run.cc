@@ -94,7 +94,7 @@ int run_file(const Options& options, Context context) {
   if (!options.inputs.empty()) how.inputs = options.inputs;
   if (!options.outputs.empty()) how.outputs = options.outputs;
   Progress progress(context.console);
-  how.progress = [&](std::string_view what) { progress(what); };
+  how.progress = [&](std::size_t done, std::size_t total, std::string_view now) { progress(done, total, now); };
   RunReport report;
   try {
     report = run(program, how);

@@ -128,7 +128,7 @@ struct Ran {
 };
 
 Ran run_program(const Program& program, const CheckReport& checked, const Registry& registry, const Tensors& inputs,
-                const RunOptions& options, std::string_view what) {
+                const RunOptions& options, std::string_view what, std::size_t before) {
   const auto ranks = static_cast<int>(program.mesh.device_count());
   Dispatcher dispatcher(registry, options.policy);
   Ran ran;
@@ -138,7 +138,7 @@ Ran run_program(const Program& program, const CheckReport& checked, const Regist
     for (std::size_t i = 0; i < program.ops.size(); ++i) {
       const ProgramOp& op = program.ops[i];
       if (comm.rank() == 0 && options.progress) {
-        options.progress(fmt::format("{}: op {} of {}, {}", what, i + 1, program.ops.size(), op.op->name));
+        options.progress(before + i, 2 * program.ops.size(), fmt::format("{}: {}", what, op.op->name));
       }
       try {
         ran.records[i][static_cast<std::size_t>(comm.rank())] = rank.run_op(i);
@@ -312,10 +312,10 @@ RunReport run(const Program& given, const RunOptions& options) {
   const Registry none;  // ops are called by address
   const auto inputs = make_inputs(program, checked, options);
   try {
-    const Ran ran = run_program(program, checked, none, inputs, options, fmt::format("{} ranks", report.ranks));
+    const Ran ran = run_program(program, checked, none, inputs, options, fmt::format("{} ranks", report.ranks), 0);
     Tensors exact = inputs;
     for (const ProgramInput& input : reference.inputs) exact.at(input.name) = exact.at(input.name).to(input.spec.dtype);
-    const Ran truth = run_program(reference, reference_checked, none, exact, options, "unsharded");
+    const Ran truth = run_program(reference, reference_checked, none, exact, options, "unsharded", program.ops.size());
     std::map<std::string, int> depths;  // ops on the longest way to a tensor
     for (const ProgramOp& op : program.ops) {
       int depth = 1;

@@ -20,7 +20,9 @@ struct RunOptions {
       inputs{};  ///< folder with NAME.npy files of inputs; those without a file are generated
   std::optional<std::filesystem::path> outputs{};  ///< folder, made if need be, where every result is written as NAME.npy
   Policy policy = Policy::kStrict;
-  std::function<void(std::string_view)> progress{};  ///< told what is being done, by one thread at a time
+  /// Told before each op how many of how many are done (each is run on the ranks, and once unsharded), and what comes now; by one
+  /// thread at a time.
+  std::function<void(std::size_t done, std::size_t total, std::string_view now)> progress{};
 };
 
 /// A result beside the unsharded computation's.
