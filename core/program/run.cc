@@ -161,8 +161,8 @@ Ran run_program(const Program& program, const CheckReport& checked, const Regist
 // The same program on one device, floats in f64, without claims.
 Program unsharded(Program program) {
   // One device, on a mesh with the same axes: ops may name them in their attributes.
-  std::vector<MeshAxis> axes;
-  for (int axis = 0; axis < program.mesh.axis_count(); ++axis) axes.push_back({program.mesh.name(axis), 1});
+  std::vector<MeshAxis> axes(program.mesh.axes().begin(), program.mesh.axes().end());
+  for (MeshAxis& axis : axes) axis.size = 1;
   program.mesh = DeviceMesh(axes);
   program.links.clear();
   program.annotations.clear();

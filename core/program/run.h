@@ -70,6 +70,6 @@ std::pair<double, double> errors_of(const Tensor& result, const Tensor& referenc
 /// numbers, small integers or coin flips.
 /// Only lengths of packed sequences go by a layout: where the keys are split, sequences end where their shards do.
 /// @throws Error of reading and writing files ("npy-open", "npy-write", ...); anything wrong with the program is a diagnostic
-RunReport run(const Program& program, const RunOptions& options);
+RunReport run(const Program& given, const RunOptions& options);
 
 }  // namespace tessera
