@@ -46,7 +46,7 @@ inline BFloat16 bfloat16_of(float value) {
 /// `value` towards zero; the nearest end of `To`'s range where it is outside, 0 where it is NaN.
 template <class To>
 To saturated(double value) {
-  constexpr double kEnd = -2.0 * static_cast<double>(std::numeric_limits<To>::min() / 2);  // one above the largest To
+  constexpr double kEnd = -static_cast<double>(std::numeric_limits<To>::min());  // one above the largest To
   if (!(value < kEnd)) return std::isnan(value) ? To{0} : std::numeric_limits<To>::max();
   if (value < -kEnd) return std::numeric_limits<To>::min();
   return static_cast<To>(value);

@@ -14,7 +14,6 @@ namespace tessera {
 namespace {
 
 using testing::ElementsAre;
-using testing::IsEmpty;
 
 static_assert(sizeof(Layout) <= 56);
 static_assert(std::is_trivially_copyable_v<Layout>);

@@ -13,7 +13,6 @@ namespace tessera {
 namespace {
 
 using testing::ElementsAre;
-using testing::IsEmpty;
 using Ranks = std::vector<std::int64_t>;
 using Names = std::vector<std::string>;
 
@@ -24,14 +23,14 @@ static_assert(sizeof(AxisList) == 8);
 // --- AxisList ---------------------------------------------------------------------------------------------------------------
 
 TEST(AxisList, IsAnOrderedListInOneWord) {
-  constexpr AxisList axes{2, 0, 14};
-  static_assert(axes.size() == 3 && axes[0] == 2 && axes[1] == 0 && axes[2] == 14);
-  static_assert(axes.mask() == (1U << 2 | 1U << 0 | 1U << 14));
-  static_assert(axes.contains(0) && !axes.contains(1));
-  static_assert(axes != AxisList{0, 2, 14} && axes == AxisList{2, 0, 14});
-  static_assert(axes.sublist(1, 2) == AxisList{0, 14} && axes.sublist(1, 0).empty());
-  static_assert(axes.starts_with({2, 0}) && axes.starts_with({}) && !axes.starts_with({0}) &&
-                !AxisList{2}.starts_with(axes));
+  constexpr AxisList kAxes{2, 0, 14};
+  static_assert(kAxes.size() == 3 && kAxes[0] == 2 && kAxes[1] == 0 && kAxes[2] == 14);
+  static_assert(kAxes.mask() == (1U << 2 | 1U << 0 | 1U << 14));
+  static_assert(kAxes.contains(0) && !kAxes.contains(1));
+  static_assert(kAxes != AxisList{0, 2, 14} && kAxes == AxisList{2, 0, 14});
+  static_assert(kAxes.sublist(1, 2) == AxisList{0, 14} && kAxes.sublist(1, 0).empty());
+  static_assert(kAxes.starts_with({2, 0}) && kAxes.starts_with({}) && !kAxes.starts_with({0}) &&
+                !AxisList{2}.starts_with(kAxes));
   AxisList all;
   for (int axis = static_cast<int>(kMaxAxes); axis-- > 0;) all.push_back(axis);
   ASSERT_EQ(all.size(), 15);

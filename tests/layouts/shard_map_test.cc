@@ -11,7 +11,6 @@
 namespace tessera {
 namespace {
 
-using testing::Each;
 using testing::ElementsAre;
 using Index = std::vector<std::int64_t>;
 

@@ -16,7 +16,6 @@
 namespace tessera {
 namespace {
 
-using testing::IsEmpty;
 using testing::SizeIs;
 
 Program chain(const std::string& mesh, const std::string& dtype, const std::string& x, const std::string& w) {

@@ -84,7 +84,7 @@ class Gradients : public ::testing::TestWithParam<GradientCase> {
       std::vector<Tensor> parts;
       for (std::size_t rank = 0; rank < coordinates.size(); ++rank) {
         std::vector<std::optional<Tensor>> inputs;
-        for (const auto& of_operand : held) inputs.push_back(of_operand[rank]);
+        for (const auto& of_operand : held) inputs.emplace_back(of_operand[rank]);
         std::vector<Tensor> seen;
         for (const auto& of_result : cotangents) seen.push_back(of_result[rank]);
         parts.push_back(gradient(plan, coordinates[rank], inputs, seen, i));

@@ -20,7 +20,7 @@ void PrintTo(const SoundCase& c, std::ostream* out) { *out << to_string(c.rule);
 
 std::vector<std::optional<TensorCase>> cases_of(const std::vector<Shape>& shapes) {
   std::vector<std::optional<TensorCase>> cases;
-  for (const Shape& shape : shapes) cases.push_back(TensorCase{.shape = shape});
+  for (const Shape& shape : shapes) cases.emplace_back(TensorCase{.shape = shape});
   return cases;
 }
 

@@ -111,7 +111,7 @@ TEST(RandomIntegersTest, AreEquallyLikely) {
   constexpr std::int64_t kCount = 70000;
   const Tensor tensor = random_integers({kCount}, DType::kI32, -3, 4, 0, "x");
   std::vector<int> histogram(7, 0);
-  for (std::int32_t v : tensor.span<std::int32_t>()) ++histogram.at(static_cast<std::size_t>(v + 3));
+  for (std::int32_t v : tensor.span<std::int32_t>()) ++histogram.at(static_cast<std::size_t>(v) + 3);
   for (int n : histogram) EXPECT_NEAR(n, 10000, 5 * std::sqrt(10000 * 6.0 / 7));
 }
 

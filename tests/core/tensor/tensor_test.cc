@@ -242,7 +242,7 @@ TEST(TensorTest, RefusesOtherBroadcasts) {
 // All shapes of up to `rank` dims whose sizes have the product `count`.
 std::vector<Shape> shapes_of(std::int64_t count, std::size_t rank) {
   std::vector<Shape> shapes;
-  if (count == 1) shapes.push_back({});
+  if (count == 1) shapes.emplace_back();
   if (rank == 0) return shapes;
   for (std::int64_t size = 1; size <= count; ++size) {
     if (count % size != 0) continue;
