@@ -20,7 +20,7 @@ std::size_t width_of(std::string_view text) {
 
 }  // namespace
 
-Table::Table(std::vector<std::string> header, std::vector<std::size_t> right) : right_(header.size(), false) {
+Table::Table(std::vector<std::string> header, const std::vector<std::size_t>& right) : right_(header.size(), false) {
   rows_.push_back(std::move(header));
   for (std::size_t column : right) right_[column] = true;
 }

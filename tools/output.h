@@ -26,7 +26,7 @@ struct Console {
 class Table {
  public:
   /// @param right which columns hold numbers and are aligned at the right
-  explicit Table(std::vector<std::string> header, std::vector<std::size_t> right = {});
+  explicit Table(std::vector<std::string> header, const std::vector<std::size_t>& right = {});
   /// @pre as many cells as the header has
   void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
   [[nodiscard]] bool empty() const { return rows_.size() == 1; }
