@@ -134,8 +134,9 @@ std::vector<DTensor> Dispatcher::dispatch(Communicator& comm, const DistributedO
     }
   }
   const Coordinate coordinate = plan->mesh.coordinate_of(comm.rank());
+  const auto together = [&](const LocalCall& call) { return op.collective(call, comm); };
   std::vector<Tensor> local =
-      op.collective ? op.collective({inputs, *plan, coordinate}, comm) : run_local(*plan, op.kernel, coordinate, inputs);
+      op.collective ? run_local(*plan, together, coordinate, inputs) : run_local(*plan, op.kernel, coordinate, inputs);
   std::vector<DTensor> results;
   results.reserve(local.size());
   for (std::size_t i = 0; i < local.size(); ++i) {

@@ -132,7 +132,8 @@ Rule rule_for(const CallSpec& call) {
   const Rule& rule = parse_once(text);
   if (packed) return rule.with_size("p", packed_parts(call, kName, sequences(call.attributes, call.shape(kQuery).size())));
   if (!is_folded(layout.name)) return rule;
-  return rule.with_size("d", folded_head_dim(call)).with_size("e", folded_head_dim(call));
+  const std::int64_t head_dim = folded_head_dim(call);
+  return rule.with_size("d", head_dim).with_size("e", head_dim);
 }
 
 Masking masking_of(const Attributes& attributes) {

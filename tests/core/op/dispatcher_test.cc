@@ -156,5 +156,25 @@ TEST(Dispatch, RefusesWhatDoesNotFit) {
   });
 }
 
+// A collective is held to its plan as a kernel is.
+TEST(Dispatcher, ChecksTheResultsOfCollectives) {
+  Registry registry;
+  DistributedOp op{"twice", "x[a] -> out[a]", nullptr};
+  op.collective = [](const LocalCall& call, Communicator&) { return std::vector<Tensor>{call.input(0), call.input(0)}; };
+  registry.add(std::move(op));
+  Dispatcher dispatcher(registry);
+  run_ranks(1, [&](Communicator& comm) {
+    const DTensor x = DTensor::distribute(Tensor::zeros({2}, DType::kF32), Layout::replicated(DeviceMesh(), 1), 0);
+    try {
+      dispatcher.dispatch(comm, "twice", {x});
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_STREQ(error.what(),
+                   "twice: the kernel returned 2 results, the rule has 1\n"
+                   "  hint       a kernel returns one tensor for each result of the rule, of its local shape and dtype");
+    }
+  });
+}
+
 }  // namespace
 }  // namespace tessera
