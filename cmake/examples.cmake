@@ -1,5 +1,6 @@
 # The examples: each file a program and a test that it ends well. An example named *_test.cc is itself a GoogleTest test; one named
-# *_library.cc is a shared library of operators, which `tessera run --library` loads to run the config of the same name.
+# *_library.cc is a shared library of operators or kernels, which `tessera run --library` loads to run the config of the same name; attention
+# in it is to run on the library's own kernel.
 
 tessera_glob(sources examples EXTENSION cc)
 add_custom_target(tessera_examples)
@@ -17,7 +18,8 @@ foreach(source IN LISTS sources)
     if(TESSERA_TESTS AND TARGET tessera_tool)
       add_test(NAME example_${name} COMMAND tessera_tool run --library $<TARGET_FILE:${target}> examples/${name}.json
                WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-      set_tests_properties(example_${name} PROPERTIES TIMEOUT 300 LABELS example)
+      set_tests_properties(example_${name} PROPERTIES TIMEOUT 300 LABELS example ENVIRONMENT TESSERA_LOG_KERNELS=1
+                           FAIL_REGULAR_EXPRESSION "attention runs on (cpu|reference)")
     endif()
     continue()
   endif()

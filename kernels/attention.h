@@ -1,89 +1,85 @@
-// Reference attention kernels: clear, in float64 whatever the storage, the oracle for everything faster.
+// Scaled dot-product attention and its gradient: what is asked of it, and what it gives.
 //
-// Each row is computed by itself from the keys that it sees: cutting a plan's rows into several calls changes no bit, and keys that
-// a row does not see (NaN in padding, say) do not reach it. All kernels throw Error "shape-mismatch" where operands disagree,
-// "dtype" where one holds the wrong kind of numbers, and "plan-out-of-range" where the plan names rows or keys that they do not have.
+// A call is a value; `attention(call)` has it computed by the first provider that takes it (kernels/provider.h): `cpu`, the machine's vector
+// units, or `reference`, float64 row by row, the oracle for everything faster. All providers throw Error "shape-mismatch" where operands
+// disagree, "dtype" where one holds the wrong kind of numbers, "plan-out-of-range" where the plan names rows or keys that they do not have,
+// "block-table" where an entry that the plan reaches names no block, and "attribute-range" for a dropout probability outside [0, 1).
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "core/tensor/tensor.h"
+#include "kernels/dropout.h"
 #include "kernels/row_plan.h"
 
 namespace tessera::kernels {
 
 /// What attention returns; g = n / k, and query head h is statistics [h / g] ... [h % g]. Rows that see no key have out, max and
-/// sum 0: max is then no neutral element, so whoever merges parts asks whether sum is 0.
+/// sum 0: max is then no neutral element, so whoever merges parts asks whether sum is 0. What was not asked for has shape [0].
 struct AttentionResult {
-  Tensor out;          ///< [b, s, n, e], the queries' dtype
-  Tensor softmax_max;  ///< f32 (f64 for f64 queries) [b, k, s, g]: largest scaled score of a row
-  Tensor softmax_sum;  ///< likewise: sum of exp(score - max)
+  Tensor out{};          ///< [b, s, n, e], the queries' dtype, or the one asked for
+  Tensor softmax_max{};  ///< f32 (f64 for f64 queries) [b, k, s, g]: largest scaled score of a row
+  Tensor softmax_sum{};  ///< likewise: sum of exp(score - max), dropped weights too
 };
 
-/// Scaled dot-product attention: out = softmax(scale * q k^T + mask) v over the keys that the plan lets each row see.
-///
-/// @param query [b, s, n, d], any float dtype, any strides
-/// @param key   [b, t, k, d], n % k == 0: query head h reads key head h / (n / k)
-/// @param value [b, t, k, e]
-/// @param plan  who sees what; documents of packed (TND) inputs come with b = 1 and key_base
-/// @param mask  nothing, or bool (true: visible) or float (added to the scaled score, -inf hides), broadcastable to
-///              [b, n, s, t]: row s of the local queries, key t of the local keys. It narrows the plan; a row of which it
-///              hides every key gives zeros.
-/// Computed in float64, rounded once to the storage type.
-AttentionResult attention(const Tensor& query, const Tensor& key, const Tensor& value, const RowPlan& plan, double scale,
-                          const std::optional<Tensor>& mask = std::nullopt);
+/// out = dropout(softmax(scale * q k^T + mask)) v over the keys that the plan lets each row see.
+struct AttentionCall {
+  static constexpr std::string_view kName = "attention";
+  using Result = AttentionResult;
 
-/// Options of `sparse_attention`.
-struct SparseOptions {
-  double scale = 1.0;           ///< multiplies the whole score, rope part included
-  std::int64_t block_size = 1;  ///< keys a slot names
+  Tensor query;  ///< [b, s, n, d], any float dtype, any strides
+  Tensor key;    ///< [b, t, k, d], n % k == 0: query head h reads key head h / (n / k); paged [blocks, rows, k, d]
+  Tensor value;  ///< [b, t, k, e]; paged [blocks, rows, k, e]
+  RowPlan plan;  ///< who sees what; documents of packed (TND) inputs come with b = 1 and key_base
+  double scale = 1;
+  /// Bool (true: visible) or float (added to the scaled score, -inf hides), broadcastable to [b, n, s, t]: row s of the local queries, key t
+  /// of the local keys. It narrows the plan; a row of which it hides every key gives zeros.
+  std::optional<Tensor> mask{};
+  Dropout dropout{};
+  /// i32 or i64 [b, m]: keys and values lie in blocks, and row j of batch entry b is row j % rows of block `block_table[b, j / rows]`; t is
+  /// then m * rows. Entries beyond the rows that the plan reaches are not read.
+  std::optional<Tensor> block_table{};
+  bool return_out = true;
+  bool return_statistics = true;
+  std::optional<DType> out_dtype{};  ///< of out: f32 where parts are merged later; the queries' where there is none
 };
 
-/// Attention over the keys that an index list names, for each row r and key head:
-/// ```
-/// for e in slots[0 : min(c, ceil(limit / block_size))]:     (limit from the plan, cut at the sequence's length)
-///   stop at the first e < 0
-///   take keys e * block_size .. min((e + 1) * block_size, limit) - 1 of the row's own sequence, less those before the plan's first
-/// ```
-/// Keys named twice count twice. Slots beyond those are not read: with limit 1 and blocks of 1, [3, 0, 1, 2] names no key that the
-/// row sees. Scores are scale * (q . k + q_rope . k_rope). Lists that name all visible keys in order give `attention`, bit for bit.
-///
-/// @param query [b, s, n, d]; key [b, t, k, d]; value [b, t, k, e]
-/// @param indices i32 or i64 [b, s, k, c]
-/// @param query_rope [b, s, n, r] and key_rope [b, t, k, r], both or neither
-/// @throws Error "index-out-of-range" for a block that starts at or beyond the sequence's length, "rope-parts" for one rope part
-///         without the other, "attribute-range" for a block size below 1
-AttentionResult sparse_attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& indices,
-                                 const RowPlan& plan, const SparseOptions& options,
-                                 const std::optional<Tensor>& query_rope = std::nullopt,
-                                 const std::optional<Tensor>& key_rope = std::nullopt);
-
-/// What the lightning indexer returns: per row the `count` keys of largest score, best first, ties to the lower key.
-struct IndexerResult {
-  Tensor indices;  ///< i32 [b, s, k, c]: key numbers inside the row's own sequence, then -1
-  Tensor values;   ///< [b, s, k, c] in the queries' dtype: their scores, then -inf
+/// Gradients of the operands. No gradient goes to mask and statistics.
+struct AttentionGradients {
+  Tensor query;  ///< [b, s, n, d]
+  Tensor key;    ///< [b, t, k, d]
+  Tensor value;  ///< [b, t, k, e]
 };
 
-/// Lightning indexer: score of key j for a row is sum_h w_h * max(0, q_h . k_j); the best `count` visible keys are kept.
+/// The gradient of `attention`. With P = exp(score - max) / sum, D = rowsum(grad_out * out) and dropout's mask M (0 or 1 / (1 - p)):
+/// dv = (P M)^T grad_out; dS = P (M (grad_out v^T) - D); dq = scale dS k; dk = scale dS^T q. Heads of a group add up.
 ///
-/// The score has no scale of its own, may be negative, and is compared before it is rounded; a NaN counts as largest, to be seen.
-/// With k key heads each chooses for itself, by its own h / k index heads.
-///
-/// @param query [b, s, h, d]; key [b, t, k, d], h % k == 0; weights [b, s, h]
-/// @throws Error "attribute-range" for a count below 0
-IndexerResult lightning_indexer(const Tensor& query, const Tensor& key, const Tensor& weights, const RowPlan& plan,
-                                std::int64_t count);
+/// `out` and the statistics may be those of more keys than the call has: over parts of the keys, the parts' gradients of the queries add
+/// up to the whole's (context parallelism). The same bits in every run, whatever the number of threads.
+struct AttentionBackwardCall {
+  static constexpr std::string_view kName = "attention_backward";
+  using Result = AttentionGradients;
 
-/// Statistics of the softmax over all visible keys of the lightning indexer's scores.
-struct LseResult {
-  Tensor softmax_max;  ///< f32 (f64 for f64 queries) [b, k, s]; 0 for rows without keys
-  Tensor softmax_sum;  ///< likewise
+  AttentionCall forward;  ///< without block table; what it asks for does not matter
+  Tensor out;             ///< [b, s, n, e]
+  Tensor softmax_max;     ///< [b, k, s, g]
+  Tensor softmax_sum;
+  Tensor grad_out;  ///< [b, s, n, e]
+  std::optional<DType>
+      gradient_dtype{};  ///< f32 where partial gradients are added later; the operands' own where there is none
 };
 
-/// max_j I_j and sum_j exp(I_j - max) over all visible keys j, I_j as in `lightning_indexer`.
-///
-/// @param query [b, s, h, d]; key [b, t, k, d], h % k == 0; weights [b, s, h]
-LseResult indexer_softmax_lse(const Tensor& query, const Tensor& key, const Tensor& weights, const RowPlan& plan);
+/// By the first provider that takes the call.
+AttentionResult attention(const AttentionCall& call);
+AttentionGradients attention_backward(const AttentionBackwardCall& call);
+
+namespace reference {
+/// Each row by itself, in float64 whatever the storage, rounded once: cutting a plan's rows into several calls changes no bit, and keys
+/// that a row does not see (NaN in padding, say) do not reach it.
+AttentionResult attention(const AttentionCall& call);
+AttentionGradients attention_backward(const AttentionBackwardCall& call);
+}  // namespace reference
 
 }  // namespace tessera::kernels

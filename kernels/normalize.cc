@@ -8,7 +8,7 @@
 
 #include "kernels/dense.h"
 #include "kernels/operands.h"
-#include "kernels/softmax_statistics.h"
+#include "kernels/reference/softmax_statistics.h"
 #include "support/diagnostic.h"
 
 namespace tessera::kernels {

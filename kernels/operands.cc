@@ -56,14 +56,16 @@ Sizes bind_sizes(std::string_view op, std::initializer_list<Operand> operands) {
   return sizes;
 }
 
-std::int64_t heads_per_key_head(std::string_view op, std::int64_t query_heads, std::int64_t key_heads) {
+std::int64_t heads_per_key_head(std::string_view op, std::int64_t query_heads, std::int64_t key_heads,
+                                std::string_view query, std::string_view key) {
   if (key_heads == 0 ? query_heads != 0 : query_heads % key_heads != 0) {
     fail({.code = "shape-mismatch",
-          .message = fmt::format("query's {} heads (dim 2) are no multiple of key's {} (dim 2)", query_heads, key_heads),
+          .message =
+              fmt::format("{}'s {} heads (dim 2) are no multiple of {}'s {} (dim 2)", query, query_heads, key, key_heads),
           .op = std::string(op),
-          .operand = "key",
+          .operand = std::string(key),
           .dim = 2,
-          .hint = fmt::format("give key a number of heads that divides {}", query_heads)});
+          .hint = fmt::format("give {} a number of heads that divides {}", key, query_heads)});
   }
   return key_heads == 0 ? 0 : query_heads / key_heads;
 }

@@ -1,4 +1,4 @@
-// What the reference kernels ask of their operands' shapes and dtypes, in one wording. Private to kernels/.
+// What kernels ask of their operands' shapes and dtypes, in one wording. Private to kernels/.
 #pragma once
 
 #include <array>
@@ -33,8 +33,9 @@ class Sizes {
 Sizes bind_sizes(std::string_view op, std::initializer_list<Operand> operands);
 
 /// Query heads that share a key head; 0 where there are none of either.
-/// @throws Error "shape-mismatch" where the key heads (dim 2 of "key") do not divide the query heads (dim 2 of "query")
-std::int64_t heads_per_key_head(std::string_view op, std::int64_t query_heads, std::int64_t key_heads);
+/// @throws Error "shape-mismatch" where the key heads (dim 2 of `key`) do not divide the query heads (dim 2 of `query`)
+std::int64_t heads_per_key_head(std::string_view op, std::int64_t query_heads, std::int64_t key_heads,
+                                std::string_view query = "query", std::string_view key = "key");
 
 /// @throws Error "dtype" where the tensor holds no floats
 void require_float(std::string_view op, std::string_view name, const Tensor& tensor);

@@ -17,9 +17,11 @@ namespace tessera {
 /// `{.row = 0, .count = 4, .position = 4, .length = 8, .first = 0, .limit = 5, .limit_step = 1}`
 /// lets local row 0 see keys 0..4 and local row 3 keys 0..7.
 struct RowSegment {
-  std::int64_t batch = 0;       ///< index into the batch dim of queries and keys; 0 where they have none (TND)
-  std::int64_t row = 0;         ///< first row, inside that batch entry of the local query tensor
-  std::int64_t count = 0;       ///< rows
+  std::int64_t batch = 0;  ///< index into the batch dim of queries and keys; 0 where they have none (TND)
+  std::int64_t row = 0;    ///< first row, inside that batch entry of the local query tensor
+  std::int64_t count = 0;  ///< rows
+  std::int64_t sequence =
+      0;  ///< global number of the sequence: of the batch entry, or of the document (what dropout goes by)
   std::int64_t position = 0;    ///< global position of the first row inside its sequence (what masks and dropout go by)
   std::int64_t key_base = 0;    ///< row of the local key tensor at which key 0 of the sequence lies
   std::int64_t length = 0;      ///< keys the sequence has

@@ -14,6 +14,8 @@
 #include <new>
 #include <set>
 
+#include "kernels/provider.h"
+#include "support/shared_library.h"
 #include "support/text.h"
 
 namespace tessera::tools {
@@ -61,6 +63,19 @@ std::string option_hint(const CLI::App& app, const std::vector<std::string>& arg
   return "";
 }
 
+// A user's library: operators, kernels or both.
+void load(Registry& registry, const std::string& path) {
+  const SharedLibrary library(path);
+  const bool registers = library.find<void(Registry&)>("tessera_register") != nullptr;
+  const bool provides = library.find<void()>("tessera_provide") != nullptr;
+  if (!registers && !provides) {
+    fail("library-symbol", fmt::format("{} has neither a function tessera_register nor tessera_provide", path),
+         "define extern \"C\" void tessera_register(tessera::Registry&) for operators, void tessera_provide() for kernels");
+  }
+  if (registers) load_library(registry, path);
+  if (provides) kernels::load_providers(path);
+}
+
 int run_parsed(std::span<const std::string> arguments, Console& console, Registry& registry) {
   CLI::App app("Tells which tile of which tensor every device holds, and checks, runs and explains distributed operators.",
                "tessera");
@@ -70,7 +85,7 @@ int run_parsed(std::span<const std::string> arguments, Console& console, Registr
   std::vector<std::string> libraries;
   for (const Subcommand& subcommand : kSubcommands) {
     CLI::App* added = app.add_subcommand(subcommand.name, subcommand.summary);
-    added->add_option("--library", libraries, "Shared library that registers operators of your own; may be given again")
+    added->add_option("--library", libraries, "Shared library with operators or kernels of your own; may be given again")
         ->type_name("FILE")
         ->allow_extra_args(false);
     subcommands.emplace_back(added, subcommand.add(*added, {console, registry}));
@@ -100,7 +115,7 @@ int run_parsed(std::span<const std::string> arguments, Console& console, Registr
     return refuse(console, error.what(), option_hint(at, {arguments.begin(), arguments.end()}),
                   subcommand == nullptr ? "" : subcommand->get_name());
   }
-  for (const std::string& library : libraries) load_library(registry, library);
+  for (const std::string& library : libraries) load(registry, library);
   for (const auto& [subcommand, action] : subcommands) {
     if (subcommand->parsed()) return action();
   }

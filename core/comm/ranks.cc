@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "core/comm/mailbox.h"
 #include "core/comm/reduce.h"
 #include "support/diagnostic.h"
+#include "support/parallel.h"
 
 namespace tessera {
 namespace {
@@ -107,7 +109,8 @@ class ThreadCommunicator final : public Communicator {
   int rank_;
 };
 
-void run_rank(Mailbox& mailbox, int rank, const std::function<void(Communicator&)>& body) {
+void run_rank(Mailbox& mailbox, int rank, int threads, const std::function<void(Communicator&)>& body) {
+  const ThreadShare share(threads);
   try {
     ThreadCommunicator communicator(mailbox, rank);
     body(communicator);
@@ -123,13 +126,14 @@ void run_ranks(int ranks, const std::function<void(Communicator&)>& body) {
   if (ranks < 1 || ranks > kMaxRanks) {
     fail("comm-ranks", fmt::format("cannot run {} ranks", ranks), fmt::format("ask for 1 to {} ranks", kMaxRanks));
   }
+  const int share = std::max(1, thread_count() / ranks);
   Mailbox mailbox(ranks);
   {
     std::vector<std::jthread> threads;
     threads.reserve(static_cast<std::size_t>(ranks));
     try {
       for (int rank = 0; rank < ranks; ++rank) {
-        threads.emplace_back([&mailbox, rank, &body] { run_rank(mailbox, rank, body); });
+        threads.emplace_back([&mailbox, rank, share, &body] { run_rank(mailbox, rank, share, body); });
       }
     } catch (const std::system_error& error) {
       mailbox.abort(std::make_exception_ptr(

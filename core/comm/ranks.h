@@ -7,7 +7,8 @@
 
 namespace tessera {
 
-/// Runs `body` once for each of `ranks` ranks, each on a thread of its own, and returns when all have ended.
+/// Runs `body` once for each of `ranks` ranks, each on a thread of its own, and returns when all have ended. Kernels that a rank calls
+/// use `max(1, thread_count() / ranks)` threads (support/parallel.h), the rank's own included.
 ///
 /// Where a rank throws, the others' pending and later calls of the communicator end with `RankAborted`, all threads are joined,
 /// and the error of the rank that failed first is thrown here. Where every rank that still runs waits for something that can no
@@ -21,7 +22,7 @@ namespace tessera {
 /// });
 /// ```
 /// @pre ranks >= 1
-/// @throws Error "comm-ranks" where ranks is not in [1, 1024]
+/// @throws Error "comm-ranks" where ranks is not in [1, 1024], "environment" where TESSERA_THREADS is no number of threads
 void run_ranks(int ranks, const std::function<void(Communicator&)>& body);
 
 }  // namespace tessera

@@ -1,12 +1,12 @@
 #include "core/op/registry.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <mutex>
 
 #include "support/diagnostic.h"
+#include "support/shared_library.h"
 #include "support/text.h"
 
 namespace tessera {
@@ -75,15 +75,13 @@ std::vector<std::string> Registry::names() const {
 }
 
 void load_library(Registry& registry, const std::string& path) {
-  // A library stays loaded: operators in the registry point into it.
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) fail("library-open", fmt::format("cannot load {}: {}", path, dlerror()));
-  void* symbol = dlsym(library, "tessera_register");
-  if (symbol == nullptr) {
+  const SharedLibrary library(path);
+  auto* const register_operators = library.find<void(Registry&)>("tessera_register");
+  if (register_operators == nullptr) {
     fail("library-symbol", fmt::format("{} has no function tessera_register", path),
          "define extern \"C\" void tessera_register(tessera::Registry&)");
   }
-  reinterpret_cast<void (*)(Registry&)>(symbol)(registry);
+  register_operators(registry);
 }
 
 }  // namespace tessera

@@ -91,11 +91,18 @@ void order_for_tiles(Loops& loops) {
   if (is_transposed(*densest, loops.back())) std::rotate(densest, densest + 1, loops.end() - 1);
 }
 
-// Elements from the first to the last in memory, both counted. @pre not empty
-std::int64_t extent(const Shape& shape, const Shape& strides) {
+// The addresses of a tensor's elements: tensors that know nothing of one another may see the same memory of a caller's.
+struct Bytes {
+  std::uintptr_t begin;
+  std::uintptr_t end;
+};
+
+// @pre not empty
+Bytes bytes_of(const Tensor& tensor) {
   std::int64_t last = 0;
-  for (std::size_t i = 0; i < shape.size(); ++i) last += (shape[i] - 1) * strides[i];
-  return last + 1;
+  for (std::size_t i = 0; i < tensor.shape().size(); ++i) last += (tensor.shape()[i] - 1) * tensor.strides()[i];
+  const auto begin = reinterpret_cast<std::uintptr_t>(tensor.bytes_begin());
+  return {begin, begin + static_cast<std::uintptr_t>((last + 1) * size_of(tensor.dtype()))};
 }
 
 }  // namespace
@@ -113,12 +120,11 @@ void Tensor::copy_from(const Tensor& source) {
            "clone it first");
     }
   }
-  if (memory_ == source.memory_) {
-    const bool same = offset_ == source.offset_ && strides_ == source.strides_;
-    if (same) return;
-    const bool apart =
-        offset_ + extent(shape_, strides_) <= source.offset_ || source.offset_ + extent(shape_, source.strides_) <= offset_;
-    if (!apart) return copy_from(source.clone());
+  const Bytes to = bytes_of(*this);
+  const Bytes from = bytes_of(source);
+  if (to.begin < from.end && from.begin < to.end) {
+    if (to.begin == from.begin && strides_ == source.strides_ && dtype_ == source.dtype_) return;
+    return copy_from(source.clone());
   }
   Loops loops = loops_of(shape_, strides_, source.strides_);
   order_for_tiles(loops);

@@ -41,6 +41,14 @@ class Tensor {
     return of<T>(shape, std::span<const T>(values.begin(), values.size()));
   }
 
+  /// A tensor over memory of the caller's own, in which `elements` lie row major: it and its views read and write them there.
+  /// `owner` keeps that memory alive and is let go with the last of them; without one the caller keeps it for as long.
+  ///
+  /// Worked example: `Tensor::view_of(std::span(numbers), {2, 3})` for a `std::vector<float> numbers(6)` that outlives it.
+  /// @throws Error "element-count" where the counts differ
+  template <class T>
+  static Tensor view_of(std::span<T> elements, const Shape& shape, std::shared_ptr<void> owner = nullptr);
+
   [[nodiscard]] const Shape& shape() const { return shape_; }
   [[nodiscard]] const Shape& strides() const { return strides_; }
   [[nodiscard]] DType dtype() const { return dtype_; }

@@ -38,8 +38,9 @@ RowPlan row_plan(const LocalCall& call, const SequenceOperands& where, const Mas
     return plan_packed({rows, keys, query_lengths, key_lengths}, held_rows, call.indices(where.key, where.key_rows),
                        masking);
   }
+  const IndexSet entries = where.query_batch < 0 ? IndexSet{{0, 1}} : call.indices(where.query, where.query_batch);
   const std::int64_t batch = where.query_batch < 0 ? 1 : call.input(where.query).size(where.query_batch);
-  return plan_padded({batch, rows, keys, query_lengths, key_lengths}, held_rows, masking);
+  return plan_padded({batch, rows, keys, query_lengths, key_lengths, entries}, held_rows, masking);
 }
 
 Tensor with_batch(const Tensor& packed) {

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "core/op/registry.h"
-#include "kernels/attention.h"
+#include "kernels/lightning_indexer.h"
 #include "ops/attention/attention.h"
 #include "ops/attention/row_plans.h"
 #include "support/diagnostic.h"
@@ -141,9 +141,12 @@ std::vector<Tensor> run_indexer(const LocalCall& call) {
   const Attributes& attributes = call.attributes();
   const bool packed = is_packed(attributes);
   const auto batched = [&](std::size_t operand) { return packed ? with_batch(call.input(operand)) : call.input(operand); };
-  const kernels::IndexerResult result = kernels::lightning_indexer(
-      batched(kQuery), batched(kKey), batched(kWeights), row_plan(call, sequences(attributes), sparse_masking(attributes)),
-      attributes.get<std::int64_t>("sparse_count"));
+  const kernels::IndexerResult result =
+      kernels::lightning_indexer({.query = batched(kQuery),
+                                  .key = batched(kKey),
+                                  .weights = batched(kWeights),
+                                  .plan = row_plan(call, sequences(attributes), sparse_masking(attributes)),
+                                  .count = attributes.get<std::int64_t>("sparse_count")});
   std::vector<Tensor> results{result.indices};
   if (attributes.get<bool>("return_value")) results.push_back(result.values);
   if (!packed) return results;
@@ -154,9 +157,11 @@ std::vector<Tensor> run_indexer(const LocalCall& call) {
 std::vector<Tensor> run_lse(const LocalCall& call) {
   const bool packed = is_packed(call.attributes());
   const auto batched = [&](std::size_t operand) { return packed ? with_batch(call.input(operand)) : call.input(operand); };
-  const kernels::LseResult result =
-      kernels::indexer_softmax_lse(batched(kQuery), batched(kKey), batched(kWeights),
-                                   row_plan(call, sequences(call.attributes()), sparse_masking(call.attributes())));
+  const kernels::LseResult result = kernels::indexer_softmax_lse(
+      {.query = batched(kQuery),
+       .key = batched(kKey),
+       .weights = batched(kWeights),
+       .plan = row_plan(call, sequences(call.attributes()), sparse_masking(call.attributes()))});
   if (!packed) return {result.softmax_max, result.softmax_sum};
   return {without_batch(result.softmax_max), without_batch(result.softmax_sum)};
 }

@@ -55,6 +55,14 @@ void check_ends(std::span<const std::int64_t> ends, std::int64_t total, std::str
 
 RowPlan plan_padded(const PaddedBatch& batch, const IndexSet& rows, const Masking& masking) {
   RowPlan plan;
+  std::vector<std::int64_t> numbers;
+  for (const Interval& interval : batch.entries) {
+    for (std::int64_t number = interval.begin; number < interval.end; ++number) numbers.push_back(number);
+  }
+  if (!batch.entries.empty() && static_cast<std::int64_t>(numbers.size()) != batch.batch) {
+    fail("batch-entries", fmt::format("{} numbers are given for {} batch entries", numbers.size(), batch.batch),
+         "give each local entry its global number, or none where all entries are local");
+  }
   for (std::int64_t b = 0; b < batch.batch; ++b) {
     const std::int64_t queries =
         length_of(batch.query_lengths, b, batch.batch, batch.rows_total, "actual_seq_lengths_query");
@@ -66,6 +74,7 @@ RowPlan plan_padded(const PaddedBatch& batch, const IndexSet& rows, const Maskin
       if (count > 0) {
         RowSegment segment = segment_of(band, interval.begin, count, keys);
         segment.batch = b;
+        segment.sequence = numbers.empty() ? b : numbers[static_cast<std::size_t>(b)];
         segment.row = local;
         plan.segments.push_back(segment);
       }
@@ -101,6 +110,7 @@ RowPlan plan_packed(const PackedBatch& batch, const IndexSet& rows, const IndexS
       if (begin >= end) continue;
       RowSegment segment = segment_of(band_of(masking, queries, length), begin - query_begin, end - begin, length);
       segment.row = local + begin - interval.begin;
+      segment.sequence = static_cast<std::int64_t>(sequence);
       segment.key_base = key_begin - held.begin;
       // All that any of these rows sees lies between what the first and what the last see.
       const KeyRange first = keys_of(segment, 0);

@@ -223,12 +223,17 @@ std::vector<Tensor> run(const LocalCall& call) {
   const Tensor value = to_bsnd(call.input(kValue), layout, folded_dim);
   const double scale =
       attributes.get_optional<double>("scale").value_or(1.0 / std::sqrt(static_cast<double>(query.size(3))));
-  const RowPlan plan = row_plan(call, sequences(attributes, call.input(kQuery).shape().size()), masking_of(attributes));
-  std::optional<Tensor> mask;
-  if (call.has(kMask)) mask = call.input(kMask);
-  const kernels::AttentionResult result = kernels::attention(query, key, value, plan, scale, mask);
+  const bool statistics = attributes.get<bool>("return_softmax_lse");
+  const kernels::AttentionResult result = kernels::attention(
+      {.query = query,
+       .key = key,
+       .value = value,
+       .plan = row_plan(call, sequences(attributes, call.input(kQuery).shape().size()), masking_of(attributes)),
+       .scale = scale,
+       .mask = call.has(kMask) ? std::optional(call.input(kMask)) : std::nullopt,
+       .return_statistics = statistics});
   std::vector<Tensor> results{from_bsnd(result.out, layout, unbatched)};
-  if (attributes.get<bool>("return_softmax_lse")) {
+  if (statistics) {
     for (const Tensor& statistic : {result.softmax_max, result.softmax_sum}) {  // [b, g, s, r]
       if (is_packed(layout)) {
         results.push_back(without_batch(statistic).permute({1, 0, 2}).contiguous());

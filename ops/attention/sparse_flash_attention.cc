@@ -7,7 +7,7 @@
 
 #include "core/op/registry.h"
 #include "core/tensor/random.h"
-#include "kernels/attention.h"
+#include "kernels/sparse_attention.h"
 #include "ops/attention/attention.h"
 #include "ops/attention/row_plans.h"
 #include "support/diagnostic.h"
@@ -135,13 +135,20 @@ std::vector<Tensor> run(const LocalCall& call) {
     return call.has(operand) ? std::optional(batched(operand)) : std::nullopt;
   };
   const Tensor key = batched(kKey);
-  const kernels::AttentionResult result = kernels::sparse_attention(
-      batched(kQuery), key, call.has(kValue) ? batched(kValue) : key, batched(kIndices),
-      row_plan(call, sequences(attributes), sparse_masking(attributes)),
-      {.scale = attributes.get<double>("scale_value"), .block_size = attributes.get<std::int64_t>("sparse_block_size")},
-      optional(kQueryRope), optional(kKeyRope));
+  const bool statistics = attributes.get<bool>("return_softmax_lse");
+  const kernels::AttentionResult result =
+      kernels::sparse_attention({.query = batched(kQuery),
+                                 .key = key,
+                                 .value = call.has(kValue) ? batched(kValue) : key,
+                                 .indices = batched(kIndices),
+                                 .plan = row_plan(call, sequences(attributes), sparse_masking(attributes)),
+                                 .scale = attributes.get<double>("scale_value"),
+                                 .block_size = attributes.get<std::int64_t>("sparse_block_size"),
+                                 .query_rope = optional(kQueryRope),
+                                 .key_rope = optional(kKeyRope),
+                                 .return_statistics = statistics});
   std::vector<Tensor> results{result.out};
-  if (attributes.get<bool>("return_softmax_lse")) results.insert(results.end(), {result.softmax_max, result.softmax_sum});
+  if (statistics) results.insert(results.end(), {result.softmax_max, result.softmax_sum});
   if (!packed) return results;
   for (Tensor& tensor : results) tensor = without_batch(tensor);
   return results;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -72,6 +73,11 @@ TEST(Texts, ShowCodeThatIsCompiledAndRun) {
   EXPECT_GE(shown, 4U);
 }
 
+// Errors of roundings depend on the machine's instruction set; that they are within their tolerance, the command says.
+std::string without_roundings(const std::string& text) {
+  return std::regex_replace(text, std::regex(" +([0-9.]+e-[0-9]+|0)(?= )"), " #");
+}
+
 TEST(Texts, ShowWhatTheCommandPrints) {
   std::size_t run = 0;
   for (const auto& path : texts()) {
@@ -89,7 +95,7 @@ TEST(Texts, ShowWhatTheCommandPrints) {
       std::ostringstream err;
       tools::Console console{.in = in, .out = out, .err = err};
       tools::run_command(arguments, console, catalogue());
-      EXPECT_EQ(out.str() + err.str(), expected) << path << ": " << block[0];
+      EXPECT_EQ(without_roundings(out.str() + err.str()), without_roundings(expected)) << path << ": " << block[0];
       ++run;
     }
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,30 @@ void expect_elements(const Tensor& actual, const Shape& shape, DType dtype, F ex
         std::isfinite(want) ? std::abs(got - want) <= tolerance : got == want || (std::isnan(got) && std::isnan(want));
     ASSERT_TRUE(near) << "at " << to_string(Shape(index.begin(), index.end())) << ": " << got << " instead of " << want;
   }
+}
+
+/// Keys [b, t, k, d] in blocks of `rows`, dealt to places in descending order, with NaN where no row of theirs lies.
+struct Paged {
+  Tensor blocks, table;
+};
+
+inline Paged paged(const Tensor& keys, std::int64_t rows, DType table_dtype) {
+  const std::int64_t slots = (keys.size(1) + rows - 1) / rows;
+  const std::int64_t blocks = keys.size(0) * slots;
+  Paged result{Tensor::zeros({blocks, rows, keys.size(2), keys.size(3)}, keys.dtype()),
+               Tensor::zeros({keys.size(0), slots}, DType::kI64)};
+  result.blocks.copy_from(
+      Tensor::of<double>({1}, {std::numeric_limits<double>::quiet_NaN()}).broadcast_to(result.blocks.shape()));
+  for (std::int64_t b = 0; b < keys.size(0); ++b) {
+    for (std::int64_t slot = 0; slot < slots; ++slot) {
+      const std::int64_t block = blocks - 1 - (b * slots + slot);
+      result.table.at<std::int64_t>({b, slot}) = block;
+      const std::int64_t end = std::min(keys.size(1), (slot + 1) * rows);
+      result.blocks.select(0, block).slice(0, 0, end - slot * rows).copy_from(keys.select(0, b).slice(0, slot * rows, end));
+    }
+  }
+  result.table = result.table.to(table_dtype);
+  return result;
 }
 
 /// Whether two tensors have the same shape, dtype and bits.

@@ -63,6 +63,20 @@ TEST(Command, refuses_what_it_does_not_know) {
                                               "  usage      `tessera --help` tells more\n"));
 }
 
+TEST(Command, refuses_libraries_that_add_nothing) {
+  const Ran ran = run_tool({"ops", "--library", "libm.so.6"});
+  EXPECT_EQ(ran.status, kFault);
+  EXPECT_EQ(ran.out, "");
+  EXPECT_EQ(ran.err,
+            "tessera: libm.so.6 has neither a function tessera_register nor tessera_provide\n"
+            "  hint       define extern \"C\" void tessera_register(tessera::Registry&) for operators, void "
+            "tessera_provide() for "
+            "kernels\n");
+  const Ran missing = run_tool({"ops", "--library", "no/such/library.so"});
+  EXPECT_EQ(missing.status, kUsage);
+  EXPECT_THAT(missing.err, StartsWith("tessera: cannot load no/such/library.so: "));
+}
+
 TEST(Command, helps) {
   for (const std::vector<std::string>& arguments : {std::vector<std::string>{"--help"},
                                                     {"check", "--help"},

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <vector>
 
+#include "support/parallel.h"
 #include "tests/core/comm/comm_cases.h"
 
 namespace tessera {
@@ -88,6 +89,21 @@ TEST(RunRanks, RunsInsideARank) {
     });
     outer.barrier({0, 1});
   });
+}
+
+TEST(RunRanks, SharesTheMachinesThreads) {
+  const int threads = thread_count();
+  for (int ranks = 1; ranks <= 2 * threads; ++ranks) {
+    run_ranks(ranks, [&](Communicator&) {
+      EXPECT_EQ(thread_count(), std::max(1, threads / ranks));
+      std::atomic<std::int64_t> sum{0};
+      parallel_for(10, [&](std::int64_t i) { sum += i; });
+      EXPECT_EQ(sum, 45);
+    });
+  }
+  EXPECT_EQ(thread_count(), threads);
+  const ThreadShare one(1);  // ranks inside a rank divide what that one has
+  run_ranks(2, [](Communicator&) { EXPECT_EQ(thread_count(), 1); });
 }
 
 TEST(Collectives, CasesCoverEveryGroup) { EXPECT_EQ(all_groups(kRanks).size(), 4U + 12U + 24U + 24U); }

@@ -94,6 +94,8 @@ TEST(LoadLibrary, WhatIsNoLibrary) {
   Registry registry;
   EXPECT_THAT([&] { load_library(registry, "no/such/library.so"); },
               FailsWith("library-open", "cannot load no/such/library.so: "));
+  EXPECT_THAT([&] { load_library(registry, "libm.so.6"); },
+              FailsWith("library-symbol", "libm.so.6 has no function tessera_register"));
 }
 
 }  // namespace

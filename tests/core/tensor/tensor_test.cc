@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "core/tensor/convert.h"
@@ -80,6 +82,42 @@ TEST(TensorTest, MemoryIsAligned) {
   for (std::int64_t size : {1, 3, 100, 5000}) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(Tensor::uninitialized({size}, DType::kBool).bytes_begin()) % 64, 0u);
   }
+}
+
+TEST(TensorTest, SeesMemoryOfTheCallers) {
+  std::vector<float> numbers{1, 2, 3, 4, 5, 6};
+  Tensor tensor = Tensor::view_of(std::span(numbers), {2, 3});
+  EXPECT_EQ(to_string(tensor), "f32 [2, 3]");
+  EXPECT_TRUE(tensor.is_contiguous());
+  EXPECT_EQ(tensor.data<float>(), numbers.data());
+  EXPECT_EQ(tensor.at<float>({1, 0}), 4);
+  numbers[3] = 9;
+  EXPECT_EQ(tensor.permute({1, 0}).at<float>({0, 1}), 9);
+  tensor.slice(1, 0, 1).copy_from(Tensor::of<double>({2, 1}, {7, 8}));
+  EXPECT_THAT(numbers, ElementsAre(7, 2, 3, 8, 5, 6));
+  EXPECT_THAT(tensor.clone().span<float>(), ElementsAre(7, 2, 3, 8, 5, 6));
+  EXPECT_EQ(Tensor::view_of(std::span<bool>(), {3, 0}).count(), 0);
+  std::array<BFloat16, 1> one{BFloat16(0.5f)};
+  EXPECT_EQ(Tensor::view_of(std::span<BFloat16>(one), {}).at<BFloat16>({}), BFloat16(0.5f));
+  EXPECT_THAT(([&] {
+                Tensor::view_of(std::span(numbers), {2, 2});
+              }),
+              ThrowsMessage<Error>(StrEq("shape [2, 2] has 4 elements, but 6 are given")));
+}
+
+TEST(TensorTest, HoldsTheOwnerOfTheCallersMemoryUntilTheLastViewIsGone) {
+  auto numbers = std::make_shared<std::vector<std::int32_t>>(6, 1);
+  const std::weak_ptr<std::vector<std::int32_t>> watch = numbers;
+  Tensor row;
+  {
+    const Tensor tensor = Tensor::view_of(std::span(*numbers), {2, 3}, numbers);
+    numbers.reset();
+    row = tensor.select(0, 1);
+  }
+  EXPECT_FALSE(watch.expired());
+  EXPECT_THAT(elements(row), ElementsAre(1, 1, 1));
+  row = Tensor();
+  EXPECT_TRUE(watch.expired());
 }
 
 TEST(TensorTest, CopiesShareMemoryAndClonesDoNot) {
@@ -390,6 +428,15 @@ TEST(TensorTest, OverlappingCopiesReadBeforeTheyWrite) {
   EXPECT_THAT(elements(line), ElementsAre(2, 3, 4, 2, 3, 4));
   line.slice(0, 1, 4).copy_from(line.slice(0, 2, 3).broadcast_to({3}));
   EXPECT_THAT(elements(line), ElementsAre(2, 4, 4, 4, 3, 4));
+}
+
+TEST(TensorTest, OverlappingCopiesOfMemoryOfTheCallersReadBeforeTheyWrite) {
+  std::vector<std::int32_t> numbers{0, 1, 2, 3, 4, 5};
+  const std::span<std::int32_t> all(numbers);
+  Tensor::view_of(all.subspan(1), {5}).copy_from(Tensor::view_of(all.first(5), {5}));
+  EXPECT_THAT(numbers, ElementsAre(0, 0, 1, 2, 3, 4));
+  Tensor::view_of(all, {2, 3}).copy_from(Tensor::view_of(all, {3, 2}).permute({1, 0}));
+  EXPECT_THAT(numbers, ElementsAre(0, 1, 3, 0, 2, 4));
 }
 
 TEST(TensorTest, RefusesCopiesOfOtherShapesAndIntoRepeatedElements) {

@@ -5,6 +5,7 @@
 
 #include "core/op/registry.h"
 #include "core/tensor/random.h"
+#include "kernels/attention.h"
 #include "ops/attention/attention.h"
 #include "support/diagnostic.h"
 #include "tests/ops/attention/sharded_call.h"
@@ -97,6 +98,57 @@ TEST(ContextParallelSdpa, OfPerBatchLengthsIsUnsharded) {
                         {integers({5, 7, 2}), "[-]"}},
                        {{"layout", "BSHD"}, {"sparse_mode", mode}, {"return_softmax_lse", true}});
     }
+  }
+}
+
+// A kernel of a user's own, which drops half of the weights by the plan that any kernel for the operator gets.
+std::vector<Tensor> attention_with_dropout(const LocalCall& call) {
+  const bool packed = call.attributes().get<std::string>("layout") == "TND";
+  SequenceOperands where{.packed = packed, .query_lengths = 4, .key_lengths = 5};
+  if (packed) {
+    where.query_batch = -1;
+    where.query_rows = where.key_rows = 0;
+  }
+  const auto batched = [&](std::size_t operand) { return packed ? with_batch(call.input(operand)) : call.input(operand); };
+  const IndexSet heads = call.indices(0, packed ? 1 : 2);
+  const Tensor out = kernels::reference::attention(
+                         {.query = batched(0),
+                          .key = batched(1),
+                          .value = batched(2),
+                          .plan = row_plan(call, where, {}),
+                          .dropout = {.probability = 0.5, .seed = 1, .first_head = heads.empty() ? 0 : heads[0].begin}})
+                         .out;
+  return {packed ? without_batch(out) : out};
+}
+
+TEST(ContextParallelDropout, DropsTheSameWeightsHoweverTheCallIsSplit) {
+  DistributedOp op = attention_ops().get("sdpa");
+  op.kernel = attention_with_dropout;
+  const auto expect_same = [&](const DeviceMesh& mesh, const std::vector<ShardedOperand>& operands, const char* layout) {
+    const Attributes attributes{{"layout", layout}};
+    EXPECT_TRUE(same_bits(run_sharded(op, mesh, operands, attributes)[0], run_whole(op, operands, attributes)[0]))
+        << layout << " " << operands[0].layout;
+  };
+  const DeviceMesh mesh({{"dp", 2}, {"cp", 2}, {"tp", 2}});
+  for (const std::string batch : {"-", "dp", "dp:cyclic(1)", "dp:head_tail", "dp+cp"}) {
+    const std::string rows = batch == "dp+cp" ? "-" : "cp:head_tail";
+    const Tensor key = normal({5, 6, 2, 4}, "k");
+    expect_same(mesh,
+                {{normal({5, 8, 4, 4}, "q"), "[" + batch + ", " + rows + ", tp, -]"},
+                 {key, "[" + batch + ", -, tp, -]"},
+                 {key, "[" + batch + ", -, tp, -]"}},
+                "BSND");
+  }
+  for (const std::string rows : {"-", "cp", "cp:head_tail", "cp:cyclic(2)"}) {
+    const Tensor key = normal({16, 2, 4}, "k");
+    expect_same(mesh,
+                {{normal({16, 4, 4}, "q"), "[" + rows + ", tp, -]"},
+                 {key, "[-, tp, -]"},
+                 {key, "[-, tp, -]"},
+                 kAbsent,
+                 {integers({3, 11, 16}), "[-]"},
+                 {integers({3, 11, 16}), "[-]"}},
+                "TND");
   }
 }
 

@@ -223,6 +223,32 @@ TEST(PlanPadded, GivesEveryBatchEntryItsOwnLengths) {
       (RowSegment{.batch = 0, .row = 0, .count = 2, .position = 2, .length = 3, .first = 0, .limit = 2, .limit_step = 1}));
 }
 
+std::vector<std::int64_t> sequences_of(const RowPlan& plan) {
+  std::vector<std::int64_t> numbers;
+  for (const RowSegment& segment : plan.segments) numbers.push_back(segment.sequence);
+  return numbers;
+}
+
+TEST(PlanPadded, NumbersEntriesGlobally) {
+  EXPECT_THAT(sequences_of(plan_padded({.batch = 3, .rows_total = 4, .keys_total = 4}, {{0, 1}, {3, 4}}, {})),
+              testing::ElementsAre(0, 0, 1, 1, 2, 2));
+  const IndexSet entries{{1, 2}, {6, 8}};  // as a cyclic or a head-tail batch deals them
+  EXPECT_THAT(sequences_of(plan_padded({.batch = 3, .rows_total = 4, .keys_total = 4, .entries = entries}, {{2, 4}}, {})),
+              testing::ElementsAre(1, 6, 7));
+  EXPECT_EQ(message_of([&] {
+              plan_padded({.batch = 2, .rows_total = 4, .keys_total = 4, .entries = entries}, {{2, 4}}, {});
+            }),
+            "3 numbers are given for 2 batch entries\n"
+            "  hint       give each local entry its global number, or none where all entries are local");
+}
+
+TEST(PlanPacked, NumbersDocumentsByTheirPlaceInThePrefixSums) {
+  const std::vector<std::int64_t> ends{3, 3, 11, 16};  // the second is empty
+  const PackedBatch batch{16, 16, ends, ends};
+  EXPECT_THAT(sequences_of(plan_packed(batch, {{0, 16}}, {{0, 16}}, {})), testing::ElementsAre(0, 2, 3));
+  EXPECT_THAT(sequences_of(plan_packed(batch, {{8, 12}}, {{0, 16}}, {})), testing::ElementsAre(2, 3));
+}
+
 TEST(PlanPadded, RefusesLengthsThatAreNone) {
   const std::vector<std::int64_t> far{9};
   const std::vector<std::int64_t> three{1, 1, 1};

@@ -1,46 +1,41 @@
 // Lightning indexer: scores of all visible keys, the best of them, and the statistics of their softmax.
-#include <fmt/format.h>
+#include "kernels/lightning_indexer.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <string>
 #include <vector>
 
-#include "kernels/attention.h"
-#include "kernels/attention_rows.h"
-#include "kernels/operands.h"
-#include "kernels/softmax_statistics.h"
-#include "support/diagnostic.h"
+#include "kernels/call_checks.h"
+#include "kernels/reference/attention_rows.h"
+#include "kernels/reference/softmax_statistics.h"
 
-namespace tessera::kernels {
+namespace tessera::kernels::reference {
 namespace {
 
 // The operands in f64, the keys of a head together.
 struct Indexer {
   Sizes size;
-  std::int64_t group = 0;  // index heads that share a key head
-  Tensor queries;          // [b, s, h, d]
-  Tensor keys;             // [b, k, t, d]
-  Tensor weights;          // [b, s, h]
+  Tensor queries;  // [b, s, h, d]
+  Tensor keys;     // [b, k, t, d]
+  Tensor weights;  // [b, s, h]
 };
 
-Indexer prepare(std::string_view op, const Tensor& query, const Tensor& key, const Tensor& weights) {
-  const Sizes size = bind_sizes(op, {{"query", query, "bshd"}, {"key", key, "btkd"}, {"weights", weights, "bsh"}});
-  const std::int64_t group = heads_per_key_head(op, size['h'], size['k']);
-  require_float(op, "query", query);
-  return {size, group, query.to(DType::kF64), by_head(key), weights.to(DType::kF64)};
+template <class Call>
+Indexer prepare(const Call& call, const Sizes& size, const Tensor& keys) {
+  return {size, call.query.to(DType::kF64), by_head(keys), call.weights.to(DType::kF64)};
 }
 
 // Scores of the keys that a row sees: sum_h w_h * max(0, q_h . k_j), from the first head to the last.
 std::vector<double> scores_of(const Indexer& indexer, const PlannedRow& row, std::int64_t key_head) {
   const std::int64_t d = indexer.size['d'];
-  const std::int64_t head = key_head * indexer.group;
+  const std::int64_t group = indexer.size['g'];
+  const std::int64_t head = key_head * group;
   const std::int64_t seen = row.keys.end - row.keys.begin;
-  const ConstPackedMap q = matrix_at(indexer.queries, {row.batch, row.row, head, 0}, indexer.group, d);
+  const ConstPackedMap q = matrix_at(indexer.queries, {row.batch, row.row, head, 0}, group, d);
   const ConstPackedMap k = matrix_at(indexer.keys, {row.batch, key_head, row.key_base + row.keys.begin, 0}, seen, d);
-  const ConstPackedMap w = matrix_at(indexer.weights, {row.batch, row.row, head}, 1, indexer.group);
+  const ConstPackedMap w = matrix_at(indexer.weights, {row.batch, row.row, head}, 1, group);
   const Matrix products = q * k.transpose();
   std::vector<double> scores(static_cast<std::size_t>(seen), 0.0);
   for (Eigen::Index h = 0; h < products.rows(); ++h) {
@@ -69,27 +64,19 @@ std::vector<std::size_t> largest(const std::vector<double>& scores, std::size_t 
 
 }  // namespace
 
-IndexerResult lightning_indexer(const Tensor& query, const Tensor& key, const Tensor& weights, const RowPlan& plan,
-                                std::int64_t count) {
-  constexpr std::string_view kOp = "lightning_indexer";
-  const Indexer indexer = prepare(kOp, query, key, weights);
-  const Sizes& size = indexer.size;
-  if (count < 0) {
-    fail({.code = "attribute-range",
-          .message = fmt::format("count is {}, but must be 0 or more", count),
-          .op = std::string(kOp),
-          .hint = "set count to the keys to keep for each row"});
-  }
-  const Shape shape = {size['b'], size['s'], size['k'], count};
+IndexerResult lightning_indexer(const IndexerCall& call) {
+  const Sizes size = check(call);
+  const Indexer indexer = prepare(call, size, plain_keys(call.key, call.block_table, call.plan, size));
+  const Shape shape = {size['b'], size['s'], size['k'], call.count};
   Tensor indices = Tensor::uninitialized(shape, DType::kI32);
   Tensor values = Tensor::uninitialized(shape, DType::kF64);
   std::ranges::fill(indices.span<std::int32_t>(), -1);
   std::ranges::fill(values.span<double>(), -std::numeric_limits<double>::infinity());
-  for (const PlannedRow& row : rows_of(kOp, plan, size['b'], size['s'], size['t'])) {
+  for (const PlannedRow& row : rows_of(call.plan)) {
     for (std::int64_t key_head = 0; key_head < size['k']; ++key_head) {
       const std::vector<double> scores = scores_of(indexer, row, key_head);
       std::int64_t slot = 0;
-      for (std::size_t best : largest(scores, static_cast<std::size_t>(count))) {
+      for (std::size_t best : largest(scores, static_cast<std::size_t>(call.count))) {
         const std::int64_t number = row.keys.begin + static_cast<std::int64_t>(best);
         indices.at<std::int32_t>({row.batch, row.row, key_head, slot}) = static_cast<std::int32_t>(number);
         values.at<double>({row.batch, row.row, key_head, slot}) = scores[best];
@@ -97,25 +84,24 @@ IndexerResult lightning_indexer(const Tensor& query, const Tensor& key, const Te
       }
     }
   }
-  return {indices, values.to(query.dtype())};
+  return {indices, values.to(call.query.dtype())};
 }
 
-LseResult indexer_softmax_lse(const Tensor& query, const Tensor& key, const Tensor& weights, const RowPlan& plan) {
-  constexpr std::string_view kOp = "indexer_softmax_lse";
-  const Indexer indexer = prepare(kOp, query, key, weights);
-  const Sizes& size = indexer.size;
+LseResult indexer_softmax_lse(const IndexerLseCall& call) {
+  const Sizes size = check(call);
+  const Indexer indexer = prepare(call, size, call.key);
   const Shape shape = {size['b'], size['k'], size['s']};
   Tensor max = Tensor::zeros(shape, DType::kF64);
   Tensor sum = Tensor::zeros(shape, DType::kF64);
-  for (const PlannedRow& row : rows_of(kOp, plan, size['b'], size['s'], size['t'])) {
+  for (const PlannedRow& row : rows_of(call.plan)) {
     for (std::int64_t key_head = 0; key_head < size['k']; ++key_head) {
       const SoftmaxStatistics statistics = softmax_statistics(scores_of(indexer, row, key_head));
       max.at<double>({row.batch, key_head, row.row}) = statistics.max;
       sum.at<double>({row.batch, key_head, row.row}) = statistics.sum;
     }
   }
-  const DType dtype = statistics_dtype(query.dtype());
+  const DType dtype = statistics_dtype(call.query.dtype());
   return {max.to(dtype), sum.to(dtype)};
 }
 
-}  // namespace tessera::kernels
+}  // namespace tessera::kernels::reference

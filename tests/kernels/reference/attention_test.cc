@@ -1,4 +1,4 @@
-// Dense attention against plain loops.
+// The reference of dense attention against plain loops.
 #include "kernels/attention.h"
 
 #include <limits>
@@ -23,6 +23,11 @@ struct Operands {
 Operands operands(const PlanCase& plan, const Heads& heads, DType dtype) {
   return {sample({plan.b, plan.s, heads.n, heads.d}, dtype, 1), sample({plan.b, plan.t, heads.k, heads.d}, dtype, 2),
           sample({plan.b, plan.t, heads.k, heads.e}, dtype, 3)};
+}
+
+AttentionCall call_of(const Operands& o, const RowPlan& plan, double scale,
+                      const std::optional<Tensor>& mask = std::nullopt) {
+  return {.query = o.query, .key = o.key, .value = o.value, .plan = plan, .scale = scale, .mask = mask};
 }
 
 // What attention gives one head of one row: out, max and sum, by definition.
@@ -87,7 +92,7 @@ TEST(Attention, AgreesWithPlainLoopsForEveryPlanAndGrouping) {
     for (const Heads& heads : {Heads{1, 1, 3, 3}, Heads{2, 2, 4, 5}, Heads{4, 2, 3, 2}, Heads{6, 1, 2, 1}}) {
       SCOPED_TRACE(plan.name + ", heads " + std::to_string(heads.n));
       const Operands o = operands(plan, heads, DType::kF64);
-      expect_attention(attention(o.query, o.key, o.value, plan.plan, 0.7), o, plan.plan, 0.7, no_bias);
+      expect_attention(reference::attention(call_of(o, plan.plan, 0.7)), o, plan.plan, 0.7, no_bias);
     }
   }
 }
@@ -97,15 +102,16 @@ TEST(Attention, RoundsOnceToTheQueriesDtype) {
   for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
     SCOPED_TRACE(to_string(dtype));
     const Operands o = operands(plan, {4, 2, 8, 6}, dtype);
-    expect_attention(attention(o.query, o.key, o.value, plan.plan, 0.35), o, plan.plan, 0.35, no_bias);
+    expect_attention(reference::attention(call_of(o, plan.plan, 0.35)), o, plan.plan, 0.35, no_bias);
   }
 }
 
 TEST(Attention, DoesNotDependOnStrides) {
   for (const PlanCase& plan : plan_cases()) {
     const Operands o = operands(plan, {4, 2, 3, 5}, DType::kF32);
-    const AttentionResult packed = attention(o.query, o.key, o.value, plan.plan, 1.3);
-    const AttentionResult strided = attention(restrided(o.query), restrided(o.key), restrided(o.value), plan.plan, 1.3);
+    const AttentionResult packed = reference::attention(call_of(o, plan.plan, 1.3));
+    const AttentionResult strided =
+        reference::attention(call_of({restrided(o.query), restrided(o.key), restrided(o.value)}, plan.plan, 1.3));
     EXPECT_TRUE(same_bits(packed.out, strided.out)) << plan.name;
     EXPECT_TRUE(same_bits(packed.softmax_max, strided.softmax_max)) << plan.name;
     EXPECT_TRUE(same_bits(packed.softmax_sum, strided.softmax_sum)) << plan.name;
@@ -115,7 +121,7 @@ TEST(Attention, DoesNotDependOnStrides) {
 TEST(Attention, RowsWithoutKeysAreZero) {
   const Operands o{sample({1, 6, 2, 3}, DType::kF32, 1), sample({1, 4, 1, 3}, DType::kF32, 2),
                    sample({1, 4, 1, 2}, DType::kF32, 3)};
-  const AttentionResult result = attention(o.query, o.key, o.value, {{segment(0, 0, 6, 0, 4, -1, 1)}}, 1.0);
+  const AttentionResult result = reference::attention(call_of(o, {{segment(0, 0, 6, 0, 4, -1, 1)}}, 1.0));
   for (std::int64_t row = 0; row < 6; ++row) {
     for (std::int64_t n = 0; n < 2; ++n) {
       const bool sees_none = row < 2;
@@ -130,12 +136,12 @@ TEST(Attention, CuttingTheRowsIntoTwoCallsChangesNoBit) {
   for (const PlanCase& plan : plan_cases()) {
     for (const Heads& heads : {Heads{1, 1, 5, 3}, Heads{6, 2, 16, 32}}) {
       const Operands o = operands(plan, heads, DType::kF64);
-      const AttentionResult whole = attention(o.query, o.key, o.value, plan.plan, 0.4);
+      const AttentionResult whole = reference::attention(call_of(o, plan.plan, 0.4));
       for (std::int64_t cut = 0; cut <= plan.s; ++cut) {
         for (const auto& [begin, end] : {std::pair(std::int64_t{0}, cut), std::pair(cut, plan.s)}) {
           SCOPED_TRACE(plan.name + ", rows " + std::to_string(begin) + " to " + std::to_string(end));
-          const AttentionResult part =
-              attention(o.query.slice(1, begin, end), o.key, o.value, rows_of_plan(plan.plan, begin, end), 0.4);
+          const AttentionResult part = reference::attention(
+              call_of({o.query.slice(1, begin, end), o.key, o.value}, rows_of_plan(plan.plan, begin, end), 0.4));
           EXPECT_TRUE(same_bits(part.out, whole.out.slice(1, begin, end)));
           EXPECT_TRUE(same_bits(part.softmax_max, whole.softmax_max.slice(2, begin, end)));
           EXPECT_TRUE(same_bits(part.softmax_sum, whole.softmax_sum.slice(2, begin, end)));
@@ -151,10 +157,12 @@ TEST(Attention, CuttingLongRowsChangesNoBit) {
   const RowPlan plan{{segment(0, 0, s, 0, t, t - s + 1, 1)}};
   const Operands o{sample({1, s, 3, 33}, DType::kF64, 1), sample({1, t, 1, 33}, DType::kF64, 2),
                    sample({1, t, 1, 17}, DType::kF64, 3)};
-  const Tensor whole = attention(o.query, o.key, o.value, plan, 0.2).out;
+  const Tensor whole = reference::attention(call_of(o, plan, 0.2)).out;
   for (std::int64_t cut : {1, 7, 16, 39}) {
-    const Tensor head = attention(o.query.slice(1, 0, cut), o.key, o.value, rows_of_plan(plan, 0, cut), 0.2).out;
-    const Tensor tail = attention(o.query.slice(1, cut, s), o.key, o.value, rows_of_plan(plan, cut, s), 0.2).out;
+    const Tensor head =
+        reference::attention(call_of({o.query.slice(1, 0, cut), o.key, o.value}, rows_of_plan(plan, 0, cut), 0.2)).out;
+    const Tensor tail =
+        reference::attention(call_of({o.query.slice(1, cut, s), o.key, o.value}, rows_of_plan(plan, cut, s), 0.2)).out;
     EXPECT_TRUE(same_bits(head, whole.slice(1, 0, cut))) << cut;
     EXPECT_TRUE(same_bits(tail, whole.slice(1, cut, s))) << cut;
   }
@@ -165,13 +173,15 @@ TEST(Attention, WhatARowDoesNotSeeCannotReachIt) {
   const Tensor query = sample({1, 3, 2, 4}, DType::kF32, 1);
   Tensor key = sample({1, 5, 1, 4}, DType::kF32, 2);
   Tensor value = sample({1, 5, 1, 4}, DType::kF32, 3);
-  const AttentionResult clean = attention(query, key, value, plan, 1.0);
+  const AttentionResult clean = reference::attention(call_of({query, key, value}, plan, 1.0));
   const Tensor mask = Tensor::of<bool>({5}, {true, true, true, false, true});
-  const AttentionResult masked = attention(query, key, value, {{segment(0, 0, 3, 0, 4, 4, 0)}}, 1.0, mask);
+  const AttentionResult masked =
+      reference::attention(call_of({query, key, value}, {{segment(0, 0, 3, 0, 4, 4, 0)}}, 1.0, mask));
   key.at<float>({0, 3, 0, 1}) = value.at<float>({0, 3, 0, 2}) = static_cast<float>(kNan);
   value.at<float>({0, 4, 0, 0}) = static_cast<float>(kInfinity);
-  EXPECT_TRUE(same_bits(attention(query, key, value, plan, 1.0).out, clean.out));
-  EXPECT_TRUE(same_bits(attention(query, key, value, {{segment(0, 0, 3, 0, 4, 4, 0)}}, 1.0, mask).out, masked.out));
+  EXPECT_TRUE(same_bits(reference::attention(call_of({query, key, value}, plan, 1.0)).out, clean.out));
+  EXPECT_TRUE(same_bits(reference::attention(call_of({query, key, value}, {{segment(0, 0, 3, 0, 4, 4, 0)}}, 1.0, mask)).out,
+                        masked.out));
 }
 
 TEST(Attention, ANanThatARowSeesIsNotSwallowed) {
@@ -179,8 +189,8 @@ TEST(Attention, ANanThatARowSeesIsNotSwallowed) {
   for (std::int64_t place : {0, 1}) {
     Tensor broken = key.clone();
     broken.at<float>({0, place, 0, 0}) = static_cast<float>(kNan);
-    const AttentionResult result =
-        attention(sample({1, 1, 1, 2}, DType::kF32, 1), broken, key, {{segment(0, 0, 1, 0, 2, 2, 0)}}, 1.0);
+    const AttentionResult result = reference::attention(
+        call_of({sample({1, 1, 1, 2}, DType::kF32, 1), broken, key}, {{segment(0, 0, 1, 0, 2, 2, 0)}}, 1.0));
     EXPECT_TRUE(std::isnan(number(result.out, {0, 0, 0, 0})));
     EXPECT_TRUE(std::isnan(number(result.softmax_max, {0, 0, 0, 0})));
     EXPECT_TRUE(std::isnan(number(result.softmax_sum, {0, 0, 0, 0})));
@@ -198,9 +208,9 @@ TEST(Attention, MasksOfEveryShapeNarrowEveryPlan) {
       const Tensor numbers = sample(shape, DType::kF32, 9);
       const Tensor full = numbers.broadcast_to({b, n, s, t});
       const Tensor visible = numbers.to(DType::kI32).to(DType::kBool);  // |number| >= 1
-      expect_attention(attention(o.query, o.key, o.value, plan.plan, 0.5, numbers), o, plan.plan, 0.5,
+      expect_attention(reference::attention(call_of(o, plan.plan, 0.5, numbers)), o, plan.plan, 0.5,
                        [&](auto... index) { return number(full, {index...}); });
-      expect_attention(attention(o.query, o.key, o.value, plan.plan, 0.5, restrided(visible)), o, plan.plan, 0.5,
+      expect_attention(reference::attention(call_of(o, plan.plan, 0.5, restrided(visible))), o, plan.plan, 0.5,
                        [&](auto... index) { return std::abs(number(full, {index...})) >= 1 ? 0 : -kInfinity; });
     }
   }
@@ -212,7 +222,7 @@ TEST(Attention, AMaskThatHidesARowGivesZeros) {
   const Tensor by_bool = Tensor::of<bool>({3, 1}, {true, false, true});
   const Tensor by_float = Tensor::of<float>({3, 1}, {0.0f, -std::numeric_limits<float>::infinity(), 0.0f});
   for (const Tensor& mask : {by_bool, by_float}) {
-    const AttentionResult result = attention(o.query, o.key, o.value, plan.plan, 1.0, mask);
+    const AttentionResult result = reference::attention(call_of(o, plan.plan, 1.0, mask));
     for (std::int64_t row = 0; row < 3; ++row) {
       EXPECT_EQ(number(result.out, {1, row, 1, 0}) == 0, row == 1);
       EXPECT_EQ(number(result.softmax_max, {1, 0, row, 1}) == 0, row == 1);
@@ -225,7 +235,7 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   const Tensor query = Tensor::of<double>({1, 1, 1, 1}, {1.0});
   const Tensor key = Tensor::of<double>({1, 3, 1, 1}, {5000.0, 5000.0, -5000.0});
   const Tensor value = Tensor::of<double>({1, 3, 1, 1}, {1.0, 2.0, 7.0});
-  const AttentionResult result = attention(query, key, value, {{segment(0, 0, 1, 0, 3, 3, 0)}}, 1.0);
+  const AttentionResult result = reference::attention(call_of({query, key, value}, {{segment(0, 0, 1, 0, 3, 3, 0)}}, 1.0));
   EXPECT_EQ(number(result.out, {0, 0, 0, 0}), 1.5);
   EXPECT_EQ(number(result.softmax_max, {0, 0, 0, 0}), 5000.0);
   EXPECT_EQ(number(result.softmax_sum, {0, 0, 0, 0}), 2.0);
@@ -240,8 +250,10 @@ TEST(Attention, AnyDimMayBeEmpty) {
     RowPlan plan;
     if (b > 0) plan.segments.push_back(segment(0, 0, s, 0, t, t, 0));
     for (const std::optional<Tensor>& mask : {std::optional<Tensor>(), std::optional(sample({1}, DType::kF32, 1))}) {
-      const AttentionResult result = attention(sample({b, s, n, d}, DType::kF32, 1), sample({b, t, k, d}, DType::kF32, 2),
-                                               sample({b, t, k, e}, DType::kF32, 3), plan, 1.0, mask);
+      const AttentionResult result =
+          reference::attention(call_of({sample({b, s, n, d}, DType::kF32, 1), sample({b, t, k, d}, DType::kF32, 2),
+                                        sample({b, t, k, e}, DType::kF32, 3)},
+                                       plan, 1.0, mask));
       EXPECT_EQ(result.out.shape(), Shape({b, s, n, e}));
       EXPECT_EQ(result.softmax_max.shape(), Shape({b, k, s, k == 0 ? 0 : n / k}));
       EXPECT_EQ(result.softmax_sum.shape(), result.softmax_max.shape());
@@ -252,9 +264,9 @@ TEST(Attention, AnyDimMayBeEmpty) {
 
 TEST(Attention, WithoutWidthEveryKeyWeighsTheSame) {
   const Tensor value = Tensor::of<float>({1, 2, 1, 1}, {1.0f, 4.0f});
-  const AttentionResult result =
-      attention(Tensor::zeros({1, 1, 1, 0}, DType::kF32), Tensor::zeros({1, 2, 1, 0}, DType::kF32), value,
-                {{segment(0, 0, 1, 0, 2, 2, 0)}}, 1.0);
+  const AttentionResult result = reference::attention(
+      call_of({Tensor::zeros({1, 1, 1, 0}, DType::kF32), Tensor::zeros({1, 2, 1, 0}, DType::kF32), value},
+              {{segment(0, 0, 1, 0, 2, 2, 0)}}, 1.0));
   EXPECT_EQ(number(result.out, {0, 0, 0, 0}), 2.5);
 }
 
@@ -262,8 +274,9 @@ TEST(Attention, ErrorsNameOperandsDimsAndSizes) {
   const auto run = [](const Shape& query, const Shape& key, const Shape& value, const RowPlan& plan = {},
                       DType dtype = DType::kF32, const std::optional<Tensor>& mask = std::nullopt) {
     return [=] {
-      attention(Tensor::zeros(query, dtype), Tensor::zeros(key, DType::kF32), Tensor::zeros(value, DType::kF32), plan, 1.0,
-                mask);
+      reference::attention(
+          call_of({Tensor::zeros(query, dtype), Tensor::zeros(key, DType::kF32), Tensor::zeros(value, DType::kF32)}, plan,
+                  1.0, mask));
     };
   };
   expect_error(run({1, 2, 4, 8}, {1, 3, 2, 6}, {1, 3, 2, 8}), "shape-mismatch",

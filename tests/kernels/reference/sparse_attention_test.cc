@@ -1,11 +1,17 @@
-// Attention over index lists against plain loops.
+// The reference of attention over index lists against plain loops.
 #include <random>
 
 #include "kernels/attention.h"
+#include "kernels/sparse_attention.h"
 #include "tests/kernels/samples.h"
 
 namespace tessera::kernels {
 namespace {
+
+struct Options {
+  double scale = 1;
+  std::int64_t block_size = 1;
+};
 
 struct Operands {
   Tensor query, key, value, indices;
@@ -27,7 +33,7 @@ std::vector<std::int64_t> expected_keys(const Operands& o, const SeenBy& seen, s
   return keys;
 }
 
-void expect_attention(const AttentionResult& actual, const Operands& o, const RowPlan& plan, const SparseOptions& options) {
+void expect_attention(const AttentionResult& actual, const Operands& o, const RowPlan& plan, const Options& options) {
   const Shape& q = o.query.shape();
   const std::int64_t k = o.key.size(2);
   const std::int64_t g = q[2] / k;
@@ -67,8 +73,20 @@ void expect_attention(const AttentionResult& actual, const Operands& o, const Ro
                   [&](const Index& i) { return row(i[0], i[2], i[1] * g + i[3]).sum; });
 }
 
-AttentionResult run(const Operands& o, const RowPlan& plan, const SparseOptions& options) {
-  return sparse_attention(o.query, o.key, o.value, o.indices, plan, options, o.query_rope, o.key_rope);
+SparseAttentionCall call_of(const Operands& o, const RowPlan& plan, const Options& options) {
+  return {.query = o.query,
+          .key = o.key,
+          .value = o.value,
+          .indices = o.indices,
+          .plan = plan,
+          .scale = options.scale,
+          .block_size = options.block_size,
+          .query_rope = o.query_rope,
+          .key_rope = o.key_rope};
+}
+
+AttentionResult run(const Operands& o, const RowPlan& plan, const Options& options) {
+  return reference::sparse_attention(call_of(o, plan, options));
 }
 
 // Random lists of `slots` blocks of each row's sequence: any order, blocks named twice, some ended early.
@@ -104,7 +122,7 @@ TEST(SparseAttention, AgreesWithPlainLoopsForEveryPlanBlockAndGrouping) {
       for (const auto& [n, k] : {std::pair(1, 1), std::pair(4, 1), std::pair(4, 2)}) {
         SCOPED_TRACE(plan.name + ", blocks of " + std::to_string(block_size) + ", heads " + std::to_string(n));
         const Operands o = operands(plan, n, k, block_size, DType::kF64, n == 4);
-        const SparseOptions options{.scale = 0.6, .block_size = block_size};
+        const Options options{.scale = 0.6, .block_size = block_size};
         expect_attention(run(o, plan.plan, options), o, plan.plan, options);
       }
     }
@@ -160,12 +178,49 @@ TEST(SparseAttention, ListsOfAllKeysGiveDenseAttentionBitForBit) {
       const SeenBy seen = seen_by(plan.plan, i[0], i[1]);
       o.indices.at<std::int64_t>({i[0], i[1], i[2], i[3]}) = i[3] < seen.end ? i[3] : -1;
     }
-    const AttentionResult dense = attention(o.query, o.key, o.value, plan.plan, 0.9);
+    const AttentionResult dense =
+        reference::attention({.query = o.query, .key = o.key, .value = o.value, .plan = plan.plan, .scale = 0.9});
     const AttentionResult sparse = run(o, plan.plan, {0.9, 1});
     EXPECT_TRUE(same_bits(sparse.out, dense.out)) << plan.name;
     EXPECT_TRUE(same_bits(sparse.softmax_max, dense.softmax_max)) << plan.name;
     EXPECT_TRUE(same_bits(sparse.softmax_sum, dense.softmax_sum)) << plan.name;
   }
+}
+
+TEST(SparseAttention, KeysInBlocksGiveTheSameBits) {
+  for (const PlanCase& plan : plan_cases()) {
+    for (std::int64_t rows : {1, 3, 16}) {
+      SCOPED_TRACE(plan.name + ", blocks of " + std::to_string(rows) + " rows");
+      const Operands o = operands(plan, 4, 2, 2, DType::kF32, true);
+      const AttentionResult plain = run(o, plan.plan, {0.4, 2});
+      const Paged key = paged(o.key, rows, DType::kI64);
+      Operands in_blocks = o;
+      in_blocks.key = key.blocks;
+      in_blocks.value = paged(o.value, rows, DType::kI64).blocks;
+      in_blocks.key_rope = paged(*o.key_rope, rows, DType::kI64).blocks;
+      SparseAttentionCall call = call_of(in_blocks, plan.plan, {0.4, 2});
+      call.block_table = key.table;
+      const AttentionResult result = reference::sparse_attention(call);
+      EXPECT_TRUE(same_bits(result.out, plain.out));
+      EXPECT_TRUE(same_bits(result.softmax_max, plain.softmax_max));
+      EXPECT_TRUE(same_bits(result.softmax_sum, plain.softmax_sum));
+    }
+  }
+}
+
+TEST(SparseAttention, GivesWhatIsAskedForInTheDtypeAskedFor) {
+  const PlanCase plan = plan_cases()[0];
+  const Operands o = operands(plan, 4, 2, 2, DType::kBF16, true);
+  SparseAttentionCall call = call_of(o, plan.plan, {0.4, 2});
+  call.out_dtype = DType::kF32;
+  call.return_statistics = false;
+  const AttentionResult result = reference::sparse_attention(call);
+  EXPECT_EQ(result.out.dtype(), DType::kF32);
+  EXPECT_TRUE(same_bits(result.out.to(DType::kBF16), run(o, plan.plan, {0.4, 2}).out));
+  EXPECT_EQ(result.softmax_max.shape(), Shape{0});
+  EXPECT_EQ(result.softmax_sum.shape(), Shape{0});
+  call.return_out = false;
+  EXPECT_EQ(reference::sparse_attention(call).out.shape(), Shape{0});
 }
 
 // One query 0 over keys of score 0 and values 1, 2, 4, 8, ...: `out * sum` tells which keys were taken, and how often.
@@ -176,8 +231,8 @@ double values_taken(const std::vector<std::int64_t>& list, std::int64_t length, 
   for (std::int64_t key = 0; key < t; ++key) value.at<double>({0, key, 0, 0}) = std::ldexp(1.0, static_cast<int>(key));
   const Tensor indices = Tensor::of<std::int64_t>({1, 1, 1, static_cast<std::int64_t>(list.size())}, list);
   const AttentionResult result =
-      sparse_attention(Tensor::zeros({1, 1, 1, 1}, DType::kF64), Tensor::zeros({1, t, 1, 1}, DType::kF64), value, indices,
-                       {{segment(0, 0, 1, key_base, length, limit, 0)}}, {.scale = 1.0, .block_size = block_size});
+      run({Tensor::zeros({1, 1, 1, 1}, DType::kF64), Tensor::zeros({1, t, 1, 1}, DType::kF64), value, indices, {}, {}},
+          {{segment(0, 0, 1, key_base, length, limit, 0)}}, {.block_size = block_size});
   return number(result.out, {0, 0, 0, 0}) * number(result.softmax_sum, {0, 0, 0, 0});
 }
 
@@ -215,10 +270,10 @@ TEST(SparseAttention, AnyDimMayBeEmpty) {
   for (const auto& [b, s, t, n, k, c] : sizes) {
     RowPlan plan;
     if (b > 0) plan.segments.push_back(segment(0, 0, s, 0, t, t, 0));
-    const AttentionResult result =
-        sparse_attention(sample({b, s, n, 3}, DType::kF32, 1), sample({b, t, k, 3}, DType::kF32, 2),
-                         sample({b, t, k, 2}, DType::kF32, 3), Tensor::zeros({b, s, k, c}, DType::kI32), plan, {},
-                         sample({b, s, n, 0}, DType::kF32, 4), sample({b, t, k, 0}, DType::kF32, 5));
+    const AttentionResult result = run({sample({b, s, n, 3}, DType::kF32, 1), sample({b, t, k, 3}, DType::kF32, 2),
+                                        sample({b, t, k, 2}, DType::kF32, 3), Tensor::zeros({b, s, k, c}, DType::kI32),
+                                        sample({b, s, n, 0}, DType::kF32, 4), sample({b, t, k, 0}, DType::kF32, 5)},
+                                       plan, {});
     EXPECT_EQ(result.out.shape(), Shape({b, s, n, 2}));
     EXPECT_EQ(result.softmax_max.shape(), Shape({b, k, s, k == 0 ? 0 : n / k}));
     EXPECT_EQ(result.softmax_sum.shape(), result.softmax_max.shape());
@@ -233,34 +288,65 @@ TEST(SparseAttention, ErrorsNameOperandsAndValues) {
   const Tensor query_rope = Tensor::zeros({1, 2, 4, 3}, DType::kF32);
   const Tensor key_rope = Tensor::zeros({1, 5, 1, 3}, DType::kF32);
   const RowPlan plan{{segment(0, 0, 2, 0, 5, 4, 1)}};
-  expect_error([&] { sparse_attention(query, key, key, lists, plan, {.block_size = 2}); }, "index-out-of-range",
-               "sparse_attention: slot 1 of row 1 (batch 0, key head 0) names block 3, but its sequence of 5 keys has 3 "
-               "blocks of 2\n"
-               "  hint       count blocks from the start of the row's own sequence, and end the list with -1");
-  expect_error([&] { sparse_attention(query, key, key, lists, plan, {.block_size = 0}); }, "attribute-range",
-               "sparse_attention: block_size is 0, but a slot names at least 1 key\n"
-               "  hint       set block_size to 1 where slots name single keys");
-  expect_error([&] { sparse_attention(query, key, key, lists, plan, {}, query_rope); }, "rope-parts",
-               "sparse_attention: query_rope is given without key_rope\n"
-               "  hint       give both rope parts, or neither");
-  expect_error([&] { sparse_attention(query, key, key, lists, plan, {}, {}, key_rope); }, "rope-parts",
-               "sparse_attention: key_rope is given without query_rope\n"
-               "  hint       give both rope parts, or neither");
-  expect_error([&] { sparse_attention(query, key, key, lists, plan, {}, query_rope, key_rope.slice(3, 0, 2)); },
-               "shape-mismatch",
-               "sparse_attention: key_rope has size 2 in dim 3 (r), but query_rope has size 3 in its dim 3\n"
-               "  hint       query_rope is [b, s, n, r] and key_rope is [b, t, k, r]: give both the same r");
-  expect_error([&] { sparse_attention(query, key, key, lists.slice(1, 0, 1), plan, {}); }, "shape-mismatch",
-               "sparse_attention: indices has size 1 in dim 1 (s), but query has size 2 in its dim 1\n"
-               "  hint       query is [b, s, n, d] and indices is [b, s, k, c]: give both the same s");
-  expect_error([&] { sparse_attention(query, key, key, lists.to(DType::kF32), plan, {}); }, "dtype",
-               "sparse_attention: indices is f32, but must be i32 or i64\n"
-               "  hint       convert indices to i64");
-  expect_error([&] { sparse_attention(query, key, key, lists, {{segment(1, 0, 2, 0, 5, 4, 1)}}, {}); }, "plan-out-of-range",
-               "sparse_attention: segment 0 of the plan covers 2 rows from row 0 of batch 1, but query has 2 rows (dim 1) "
-               "in 1 batch "
-               "entries (dim 0)\n"
-               "  hint       build the plan for the local query and key that the call gets");
+  expect_error(
+      [&] {
+        run({query, key, key, lists, {}, {}}, plan, {.block_size = 2});
+      },
+      "index-out-of-range",
+      "sparse_attention: slot 1 of row 1 (batch 0, key head 0) names block 3, but its sequence of 5 keys has 3 "
+      "blocks of 2\n"
+      "  hint       count blocks from the start of the row's own sequence, and end the list with -1");
+  expect_error(
+      [&] {
+        run({query, key, key, lists, {}, {}}, plan, {.block_size = 0});
+      },
+      "attribute-range",
+      "sparse_attention: block_size is 0, but a slot names at least 1 key\n"
+      "  hint       set block_size to 1 where slots name single keys");
+  expect_error(
+      [&] {
+        run({query, key, key, lists, query_rope, {}}, plan, {});
+      },
+      "rope-parts",
+      "sparse_attention: query_rope is given without key_rope\n"
+      "  hint       give both rope parts, or neither");
+  expect_error(
+      [&] {
+        run({query, key, key, lists, {}, key_rope}, plan, {});
+      },
+      "rope-parts",
+      "sparse_attention: key_rope is given without query_rope\n"
+      "  hint       give both rope parts, or neither");
+  expect_error(
+      [&] {
+        run({query, key, key, lists, query_rope, key_rope.slice(3, 0, 2)}, plan, {});
+      },
+      "shape-mismatch",
+      "sparse_attention: key_rope has size 2 in dim 3 (r), but query_rope has size 3 in its dim 3\n"
+      "  hint       query_rope is [b, s, n, r] and key_rope is [b, t, k, r]: give both the same r");
+  expect_error(
+      [&] {
+        run({query, key, key, lists.slice(1, 0, 1), {}, {}}, plan, {});
+      },
+      "shape-mismatch",
+      "sparse_attention: indices has size 1 in dim 1 (s), but query has size 2 in its dim 1\n"
+      "  hint       query is [b, s, n, d] and indices is [b, s, k, c]: give both the same s");
+  expect_error(
+      [&] {
+        run({query, key, key, lists.to(DType::kF32), {}, {}}, plan, {});
+      },
+      "dtype",
+      "sparse_attention: indices is f32, but must be i32 or i64\n"
+      "  hint       convert indices to i64");
+  expect_error(
+      [&] {
+        run({query, key, key, lists, {}, {}}, {{segment(1, 0, 2, 0, 5, 4, 1)}}, {});
+      },
+      "plan-out-of-range",
+      "sparse_attention: segment 0 of the plan covers 2 rows from row 0 of batch 1, but query has 2 rows (dim 1) "
+      "in 1 batch "
+      "entries (dim 0)\n"
+      "  hint       build the plan for the local query and key that the call gets");
 }
 
 }  // namespace

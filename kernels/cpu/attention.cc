@@ -1,0 +1,33 @@
+// Dense attention: blocks of lanes over threads.
+#include <array>
+
+#include "kernels/call_checks.h"
+#include "kernels/cpu/blocks.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dense_call.h"
+#include "kernels/cpu/outputs.h"
+
+namespace tessera::kernels::cpu {
+
+std::string refusal(const AttentionCall& call) {
+  return storage_refusal(std::array<NamedTensor, 3>{{{"query", &call.query}, {"key", &call.key}, {"value", &call.value}}});
+}
+
+AttentionResult attention(const AttentionCall& call) {
+  const Sizes size = check(call);
+  AttentionOutputs outputs(call, size);
+  const DenseCall dense(call, size);
+  const auto range_count = static_cast<std::int64_t>(dense.ranges().size());
+  const BlocksShape shape{.count = size['k'] * range_count,
+                          .most_places = size['t'],
+                          .arithmetic = arithmetic_of(call.query.dtype(), dense.keys_of_row())};
+  run_blocks(shape, [&](std::int64_t block, LanedBlock& laned) {
+    const std::int64_t key_head = block / range_count;
+    const LaneRange& range = dense.ranges()[static_cast<std::size_t>(block % range_count)];
+    dense.fill(laned, range, key_head);
+    outputs.attach(laned);
+  });
+  return outputs.result();
+}
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,140 @@
+#include "kernels/cpu/blocks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/tensor/convert.h"
+#include "support/parallel.h"
+
+namespace tessera::kernels::cpu {
+namespace {
+
+// Pieces that the places of each block are cut into.
+std::int64_t pieces_of(const BlocksShape& shape) {
+  constexpr std::int64_t kTasks = 32;          // keep many threads busy
+  constexpr std::int64_t kLeastPlaces = 1024;  // of a piece: else merging costs more than it gains
+  if (shape.count == 0) return 1;
+  return std::clamp<std::int64_t>(kTasks / shape.count, 1, std::max<std::int64_t>(shape.most_places / kLeastPlaces, 1));
+}
+
+void run(const AttentionBlock& block, Arithmetic arithmetic) {
+  const Leaves& code = leaves();
+  const bool few = static_cast<std::int64_t>(block.lanes.size()) <= code.few();
+  (few ? code.attention_of_few : code.attention)[static_cast<std::size_t>(arithmetic)](block);
+}
+
+// What pieces of a block leave for one lane: their out, normalised, in f32, and statistics.
+struct Partials {
+  std::vector<float> out;  // [piece][lane][width]
+  std::vector<float> max;  // [piece][lane]
+  std::vector<float> sum;
+
+  void resize(std::size_t entries, std::size_t width) {
+    out.resize(entries * width);
+    max.resize(entries);
+    sum.resize(entries);
+  }
+};
+
+// Narrows a block's lanes to piece `piece` of `pieces` of the places that they see together.
+void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces) {
+  std::int64_t begin = std::numeric_limits<std::int64_t>::max();
+  std::int64_t end = 0;
+  for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) {
+    begin = std::min(begin, laned.lanes[i].begin);
+    end = std::max(end, laned.lanes[i].end);
+  }
+  const std::int64_t size = rounded_up(std::max<std::int64_t>(end - begin, 0), pieces * kKeyBlock) / pieces;
+  const std::int64_t from = begin + piece * size;
+  for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) {
+    laned.lanes[i].begin = std::max(laned.lanes[i].begin, from);
+    laned.lanes[i].end = std::min(laned.lanes[i].end, from + size);
+    if (laned.lanes[i].begin >= laned.lanes[i].end)
+      laned.lanes[i].begin = std::numeric_limits<std::int32_t>::max(), laned.lanes[i].end = 0;
+  }
+}
+
+void store_element(DType dtype, std::byte* at, float value) {
+  visit_dtype(dtype, [&]<class T>(T) { *reinterpret_cast<T*>(at) = convert_to<T>(value); });
+}
+
+// Merges the pieces of one lane into its results.
+void merge(const AttentionBlock& block, std::size_t lane, const Partials& partials, std::size_t pieces) {
+  const std::size_t stride = block.lanes.size();
+  const auto width = static_cast<std::size_t>(block.keys.values.width);
+  const QueryLane& to = block.lanes[lane];
+  float max = -std::numeric_limits<float>::infinity();
+  for (std::size_t p = 0; p < pieces; ++p) {
+    if (partials.sum[p * stride + lane] != 0) max = std::max(max, partials.max[p * stride + lane]);
+  }
+  std::vector<double> weights(pieces, 0.0);
+  double sum = 0;
+  for (std::size_t p = 0; p < pieces; ++p) {
+    const std::size_t at = p * stride + lane;
+    if (partials.sum[at] == 0) continue;
+    weights[p] =
+        static_cast<double>(partials.sum[at]) * std::exp(static_cast<double>(partials.max[at]) - static_cast<double>(max));
+    sum += weights[p];
+  }
+  if (to.max != nullptr) {
+    *to.max = sum == 0 ? 0 : max;
+    *to.sum = static_cast<float>(sum);
+  }
+  if (!block.write_out) return;
+  const std::int64_t bytes = size_of(block.out_dtype);
+  for (std::size_t e = 0; e < width; ++e) {
+    double value = 0;
+    for (std::size_t p = 0; p < pieces; ++p) {
+      if (weights[p] != 0) value += weights[p] * static_cast<double>(partials.out[(p * stride + lane) * width + e]);
+    }
+    auto* at = const_cast<std::byte*>(to.out) + static_cast<std::int64_t>(e) * block.out_stride * bytes;
+    store_element(block.out_dtype, at, sum == 0 ? 0.0f : static_cast<float>(value / sum));
+  }
+}
+
+}  // namespace
+
+void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t, LanedBlock&)>& fill) {
+  const std::int64_t pieces = pieces_of(shape);
+  if (pieces == 1) {
+    parallel_for(shape.count, [&](std::int64_t task) {
+      thread_local LanedBlock laned;
+      fill(task, laned);
+      run(laned.block, shape.arithmetic);
+    });
+    return;
+  }
+  std::vector<Partials> partials(static_cast<std::size_t>(shape.count));
+  LanedBlock first;
+  for (std::size_t i = 0; i < partials.size(); ++i) {
+    fill(static_cast<std::int64_t>(i), first);
+    partials[i].resize(static_cast<std::size_t>(pieces) * first.block.lanes.size(),
+                       static_cast<std::size_t>(first.block.keys.values.width));
+  }
+  parallel_for(shape.count * pieces, [&](std::int64_t task) {
+    thread_local LanedBlock laned;
+    const std::int64_t piece = task % pieces;
+    fill(task / pieces, laned);
+    narrow(laned, piece, pieces);
+    Partials& own = partials[static_cast<std::size_t>(task / pieces)];
+    const auto width = static_cast<std::size_t>(laned.block.keys.values.width);
+    for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) {
+      const std::size_t at = static_cast<std::size_t>(piece) * laned.block.lanes.size() + i;
+      laned.lanes[i].out = reinterpret_cast<const std::byte*>(&own.out[at * width]);
+      laned.lanes[i].max = &own.max[at];
+      laned.lanes[i].sum = &own.sum[at];
+    }
+    laned.block.out_dtype = DType::kF32;
+    laned.block.out_stride = 1;
+    run(laned.block, shape.arithmetic);
+  });
+  parallel_for(shape.count, [&](std::int64_t task) {
+    thread_local LanedBlock laned;
+    fill(task, laned);
+    for (std::size_t i = 0; i < laned.block.lanes.size(); ++i)
+      merge(laned.block, i, partials[static_cast<std::size_t>(task)], static_cast<std::size_t>(pieces));
+  });
+}
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,111 @@
+// Vectors of one instruction set, in the compilers' vector types: included where that set is the compilation target (see avx512.cc).
+//
+// An instruction set is a struct: `kLanes` floats in a vector, `kTileRows` rows in a tile of matrix products (as many as the registers take with
+// three vectors of columns), and `kPairs`, whether `dot` multiplies pairs of bf16. All functions here are templates on it, so that each
+// set has its own.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+namespace tessera::kernels::cpu {
+
+template <class T, int kCount>
+struct VectorOf {
+  using Type [[gnu::vector_size(kCount * sizeof(T))]] = T;
+};
+template <class Isa>
+using Floats = typename VectorOf<float, Isa::kLanes>::Type;
+template <class Isa>
+using Words = typename VectorOf<std::uint32_t, Isa::kLanes>::Type;
+template <class Isa>
+using Ints = typename VectorOf<std::int32_t, Isa::kLanes>::Type;
+template <class Isa>
+using HalfWords = typename VectorOf<std::uint16_t, Isa::kLanes>::Type;
+
+/// Vectors and pairs of bf16 are read wherever they lie.
+template <class Vector>
+inline Vector load(const void* address) {
+  Vector vector;
+  std::memcpy(&vector, address, sizeof(vector));
+  return vector;
+}
+template <class Vector>
+inline void store(void* address, Vector vector) {
+  std::memcpy(address, &vector, sizeof(vector));
+}
+
+/// The value in every lane. `x - V{}`: added to zero instead it would cost an addition.
+template <class Vector, class T>
+inline Vector broadcast(T x) {
+  return x - Vector{};
+}
+
+template <class Vector>
+inline Vector larger(Vector a, Vector b) {  // a NaN in a is lost
+  return a > b ? a : b;
+}
+
+/// Whether some lane is not 0.
+template <class Isa>
+inline bool any(Ints<Isa> vector) {
+  std::int32_t lanes[Isa::kLanes];
+  store(lanes, vector);
+  std::int32_t all = 0;
+  for (std::int32_t lane : lanes) all |= lane;
+  return all != 0;
+}
+
+template <class To, class From>
+inline To bits_as(From vector) {
+  static_assert(sizeof(To) == sizeof(From));
+  return reinterpret_cast<To>(vector);
+}
+
+/// One stage of `transpose`: exchanges blocks of kStep lanes between vectors that are kStep apart.
+template <class Isa, int kStep, std::size_t... kLane>
+inline void exchange(Words<Isa> (&rows)[sizeof...(kLane)], std::index_sequence<kLane...>) {
+  constexpr int kCount = Isa::kLanes;
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) {
+    if ((i & kStep) != 0) continue;
+    const Words<Isa> a = rows[i];
+    const Words<Isa> b = rows[i + kStep];
+    rows[i] = __builtin_shufflevector(
+        a, b, ((kLane & kStep) == 0 ? static_cast<int>(kLane) : static_cast<int>(kLane) - kStep + kCount)...);
+    rows[i + kStep] = __builtin_shufflevector(
+        a, b, ((kLane & kStep) == 0 ? static_cast<int>(kLane) + kStep : static_cast<int>(kLane) + kCount)...);
+  }
+}
+
+/// Transposes as many vectors as they have lanes: lane c of vector r becomes lane r of vector c.
+template <class Isa>
+inline void transpose(Words<Isa> (&rows)[Isa::kLanes]) {
+  constexpr auto kAll = std::make_index_sequence<Isa::kLanes>();
+  exchange<Isa, 1>(rows, kAll);
+  exchange<Isa, 2>(rows, kAll);
+  if constexpr (Isa::kLanes > 4) exchange<Isa, 4>(rows, kAll);
+  if constexpr (Isa::kLanes > 8) exchange<Isa, 8>(rows, kAll);
+}
+
+/// 2^x for x <= 127, to 1.7e-7 of its value; exactly 0 for x <= -126.5, NaN for NaN: 2^round(x) from the exponent's bits, times a minimax
+/// polynomial of degree 5 for the rest.
+template <class Isa>
+inline Floats<Isa> exp2(Floats<Isa> x) {
+  using F = Floats<Isa>;
+  x = larger(broadcast<F>(kLeastPower), x);
+  // Adding 1.5 * 2^23 leaves no bits behind the point: the low bits of the sum are round(x), and with 127 added an exponent.
+  const F magic = broadcast<F>(12582912.0f + 127.0f);
+  const F shifted = x + magic;
+  const F rest = x - (shifted - magic);
+  const Words<Isa> power = bits_as<Words<Isa>>(shifted) << 23;
+  F value = broadcast<F>(1.32647285e-3f) * rest + 9.67151392e-3f;
+  value = value * rest + 5.55073358e-2f;
+  value = value * rest + 2.40222424e-1f;
+  value = value * rest + 6.93147004e-1f;
+  value = value * rest + 1.0f;
+  return value * bits_as<F>(power);
+}
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,94 @@
+// The fast attention kernels against the reference: random shapes, strides, plans, masks, dropout and pages, on every instruction set.
+#include "kernels/attention.h"
+
+#include <limits>
+
+#include "kernels/cpu/cpu.h"
+#include "tests/kernels/cpu/agreement.h"
+
+namespace tessera::kernels {
+namespace {
+
+AttentionCall random_call(Draw& draw, DType dtype) {
+  const std::int64_t b = draw.between(1, 2);
+  const std::int64_t k = draw.between(1, 3);
+  const std::int64_t g = draw.of<std::int64_t>({1, 1, 2, 3, 8, 40});
+  const std::int64_t s = draw.chance(30) ? draw.between(1, 4) : draw.between(1, 150);
+  const std::int64_t t = draw.chance(10) ? draw.between(0, 3) : draw.between(1, 300);
+  const std::int64_t d = draw.of<std::int64_t>({16, 64, 128, 192, draw.between(1, 140)});
+  const std::int64_t e = draw.of<std::int64_t>({d, 64, 128, 80, draw.between(1, 140)});
+  AttentionCall call{.query = scattered(draw, {b, s, k * g, d}, dtype),
+                     .key = scattered(draw, {b, t, k, d}, dtype),
+                     .value = scattered(draw, {b, t, k, e}, dtype),
+                     .plan = random_plan(draw, b, s, t),
+                     .scale = draw.of({1.0, -0.7, 0.3}) / std::sqrt(static_cast<double>(d))};
+  if (draw.chance(40)) {
+    const auto some = [&](std::int64_t size) { return draw.chance(30) ? 1 : size; };
+    Shape shape = {some(b), some(k * g), some(s), some(t)};
+    if (draw.chance(20)) shape = {shape[2], shape[3]};
+    Tensor mask = random_normal(shape, DType::kF64, draw.seed(), "mask");
+    for (double& x : mask.span<double>()) {
+      if (x > 0.8) x = -std::numeric_limits<double>::infinity();
+    }
+    if (draw.chance(50)) {
+      Tensor visible = Tensor::zeros(shape, DType::kBool);
+      for (std::size_t i = 0; i < visible.span<bool>().size(); ++i) visible.span<bool>()[i] = mask.span<double>()[i] > -0.5;
+      call.mask = visible;
+    } else {
+      call.mask = mask.to(draw.of({DType::kF32, DType::kF64, DType::kBF16}));
+    }
+  }
+  if (draw.chance(20))
+    call.dropout = {.probability = draw.of({0.1, 0.5}), .seed = draw.seed(), .first_head = draw.between(0, 5)};
+  return call;
+}
+
+class CpuAttention : public testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Storage, CpuAttention, testing::Values(DType::kF32, DType::kBF16, DType::kF16),
+                         [](const auto& each) { return std::string(to_string(each.param)); });
+
+TEST_P(CpuAttention, AgreesWithTheReference) {
+  Draw draw(1);
+  for (int i = 0; i < 150 && !testing::Test::HasFailure(); ++i) {
+    SCOPED_TRACE("call " + std::to_string(i));
+    expect_forward_agrees(
+        random_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
+        [](const auto& call) { return cpu::attention(call); });
+  }
+}
+
+void expect_gradients_agree(const AttentionCall& call, Draw& draw) {
+  const DType dtype = call.query.dtype();
+  const AttentionResult forward = reference::attention(call);
+  AttentionBackwardCall backward{.forward = call,
+                                 .out = forward.out,
+                                 .softmax_max = forward.softmax_max,
+                                 .softmax_sum = forward.softmax_sum,
+                                 .grad_out = scattered(draw, forward.out.shape(), dtype)};
+  AttentionBackwardCall exact = backward;
+  exact.gradient_dtype = DType::kF64;
+  const AttentionGradients expected = reference::attention_backward(exact);
+  with_every_isa([&] {
+    const AttentionGradients actual = cpu::attention_backward(backward);
+    EXPECT_EQ(actual.query.dtype(), dtype);
+    const std::int64_t rows_of_key =
+        call.query.size(1) * call.query.size(2) / call.key.size(2);  // their roundings add up, at random
+    expect_close("dq", actual.query, expected.query, allowed_error(dtype),
+                 cancellation(backward.grad_out, forward.out, call.scale * largest(call.key)));
+    expect_close("dk", actual.key, expected.key, allowed_error(dtype),
+                 cancellation(backward.grad_out, forward.out,
+                              call.scale * largest(call.query) * std::sqrt(static_cast<double>(rows_of_key))));
+    expect_close("dv", actual.value, expected.value, allowed_error(dtype));
+  });
+}
+
+TEST_P(CpuAttention, GradientsAgreeWithTheReference) {
+  Draw draw(2);
+  for (int i = 0; i < 100 && !testing::Test::HasFailure(); ++i) {
+    SCOPED_TRACE("call " + std::to_string(i));
+    expect_gradients_agree(random_call(draw, GetParam()), draw);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::kernels
