@@ -7,7 +7,7 @@ scripts/setup.sh --clang
 cmake --preset clang >/dev/null || die "configuring preset 'clang' failed"
 
 folders=()
-for folder in support layouts core kernels ops testing tools tests examples; do
+for folder in support layouts core kernels ops testing tools tests examples benchmarks; do
   if [[ -d $folder ]]; then folders+=("$folder"); fi
 done
 if [[ ${1:-} == --changed ]] && git rev-parse --verify --quiet HEAD >/dev/null; then
