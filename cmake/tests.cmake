@@ -2,6 +2,9 @@
 
 tessera_glob(sources tests EXTENSION cc)
 list(FILTER sources EXCLUDE REGEX "/tests/package/")
+if(TESSERA_KERNELS_ONLY)
+  list(FILTER sources INCLUDE REGEX "/tests/kernels/")
+endif()
 
 set(folders)
 foreach(source IN LISTS sources)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Configures and builds a preset into build/<preset>: scripts/build.sh [preset] [more arguments of cmake --build]
-# Presets: release (default), debug, asan, tsan, clang, ci, bench. Example: scripts/build.sh debug --target tessera_core_tests
+# Presets: release (default), debug, asan, tsan, clang, ci, bench, arm. Example: scripts/build.sh debug --target tessera_core_tests
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 preset=release
@@ -9,7 +9,10 @@ if (($#)) && [[ $1 != -* ]]; then
   shift
 fi
 
-if [[ $preset == clang ]]; then scripts/setup.sh --clang; else scripts/setup.sh; fi
+case "$preset" in
+  clang | arm) scripts/setup.sh "--$preset" ;;
+  *) scripts/setup.sh ;;
+esac
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -1,21 +1,32 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that are missing, and only those: scripts/setup.sh [--clang]
-# --clang adds what the Clang build, the format check and clang-tidy need. Nothing is done, and no network used, where all is there.
+# Installs the Debian packages that are missing, and only those: scripts/setup.sh [--clang] [--arm]
+# --clang adds what the Clang build, the format check and clang-tidy need; --arm a cross compiler for AArch64, an emulator of it and the
+# libraries in its architecture. Nothing is done, and no network used, where all is there.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-# package=command: a tool counts as present wherever its command comes from; a library is asked for by its package.
+# package=command: a tool counts as present wherever its command comes from; a library is asked for by its package, package:architecture
+# where that is not this machine's.
 packages=("g++=g++" "cmake=cmake" "ninja-build=ninja" libfmt-dev nlohmann-json3-dev libeigen3-dev libgtest-dev libgmock-dev
   libcli11-dev libbenchmark-dev)
 for argument in "$@"; do
   case "$argument" in
     --clang) packages+=("clang=clang++" "clang-format=clang-format" "clang-tidy=clang-tidy") ;;
-    *) die "setup.sh: unknown option '$argument'; known: --clang" ;;
+    --arm)
+      packages+=("g++-aarch64-linux-gnu=aarch64-linux-gnu-g++" "qemu-user=qemu-aarch64"
+        libfmt-dev:arm64 libgtest-dev:arm64 libgmock-dev:arm64)
+      ;;
+    *) die "setup.sh: unknown option '$argument'; known: --clang, --arm" ;;
   esac
 done
 
-is_there() {  # PACKAGE[=COMMAND]
+is_there() {  # PACKAGE[:ARCHITECTURE][=COMMAND]
   if [[ $1 == *=* ]] && command -v "${1#*=}" >/dev/null; then return 0; fi
-  [[ $(dpkg-query -W -f='${db:Status-Status}' "${1%%=*}" 2>/dev/null) == installed ]]
+  local package=${1%%=*} architecture
+  architecture=$(dpkg --print-architecture)
+  if [[ $package == *:* ]]; then architecture=${package#*:}; fi
+  # One line for each architecture that it is installed in.
+  dpkg-query -W -f='${Architecture} ${db:Status-Status}\n' "${package%%:*}" 2>/dev/null |
+    grep -xE "(all|$architecture) installed" >/dev/null
 }
 
 if ! command -v dpkg-query >/dev/null; then
@@ -40,6 +51,9 @@ apt_get() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPk
 say "installing ${missing[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+if [[ "${missing[*]}" == *:arm64* ]] && ! dpkg --print-foreign-architectures | grep -x arm64 >/dev/null; then
+  "${as_root[@]}" dpkg --add-architecture arm64 </dev/null || die "dpkg --add-architecture arm64 failed"
+fi
 if ! { apt_get update && apt_get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
   tail -n 20 "$log" >&2
   die "apt-get failed; by hand: apt-get install ${missing[*]}"
