@@ -1,5 +1,6 @@
-// Planning and dispatch: what stands between a user's call and the kernel. Budgets (DESIGN "Speed"): cached dispatch beside the kernel
-// < 100 ns; planning without a cache < 1 / 2 / 5 us on a mesh of 1 / 2 / 3 axes; nothing grows with the number of devices.
+// Planning and dispatch: what stands between a user's call and the kernel. Budgets (DESIGN "Speed"): cached dispatch beside
+// the kernel < 100 ns; planning without a cache < 1 / 2 / 5 us on a mesh of 1 / 2 / 3 axes; nothing grows with the number
+// of devices.
 #include <benchmark/benchmark.h>
 
 #include <string>

@@ -1,7 +1,8 @@
 // What the attention kernels ask of a call, in one wording for all providers. Private to kernels/.
 //
-// `check(call)` looks at all that can be told without computing: ranks, sizes, kinds of numbers, attributes, the plan's rows and keys, and
-// the entries of a block table that the plan reaches. What index lists name is left to kernels/key_lists.h.
+// `check(call)` looks at all that can be told without computing: ranks, sizes, kinds of numbers, attributes, the plan's
+// rows and keys, and the entries of a block table that the plan reaches. What index lists name is left to
+// kernels/key_lists.h.
 #pragma once
 
 #include <string_view>
@@ -15,10 +16,11 @@
 
 namespace tessera::kernels {
 
-/// Each gives the sizes by the letters of the call's comments (b, s, n, d, k, t, e, ...), and g, the query heads of a key head (0 where
-/// there are none of either; of an indexer: index heads). Paged keys have also p, their blocks, l, the rows of a block, and m, the entries of
-/// a row of the block table; t is then m * l.
-/// @throws Error "shape-mismatch", "dtype", "attribute-range", "plan-out-of-range", "block-table" where an entry that the plan reaches
+/// Each gives the sizes by the letters of the call's comments (b, s, n, d, k, t, e, ...), and g, the query heads of a key
+/// head (0 where there are none of either; of an indexer: index heads). Paged keys have also p, their blocks, l, the rows
+/// of a block, and m, the entries of a row of the block table; t is then m * l.
+/// @throws Error "shape-mismatch", "dtype", "attribute-range", "plan-out-of-range", "block-table" where an entry that the
+/// plan reaches
 ///   names no block, or where a gradient is asked of a call with a block table; "rope-parts"
 Sizes check(const AttentionCall& call);
 Sizes check(const AttentionBackwardCall& call);
@@ -26,17 +28,20 @@ Sizes check(const SparseAttentionCall& call);  ///< also c, the slots, and r, th
 Sizes check(const SparseAttentionBackwardCall& call);
 Sizes check(const IndexerCall& call);
 Sizes check(const IndexerLseCall& call);
-/// Index heads h of width i, f = h / k of them on a key head; main heads n of width d, g = n / k on a key head; c where there are lists.
+/// Index heads h of width i, f = h / k of them on a key head; main heads n of width d, g = n / k on a key head; c where
+/// there are lists.
 Sizes check(const IndexerLossCall& call);
 
-/// Rows [begin, end) of the keys (of batch entry `segment.batch`) that a segment's rows see, all together; empty where they see none.
+/// Rows [begin, end) of the keys (of batch entry `segment.batch`) that a segment's rows see, all together; empty where they
+/// see none.
 KeyRange reached_rows(const RowSegment& segment);
 
-/// @throws Error "plan-out-of-range" where a segment names rows or keys that queries [b, s, ...] and keys [b, t, ...] do not have
+/// @throws Error "plan-out-of-range" where a segment names rows or keys that queries [b, s, ...] and keys [b, t, ...] do
+/// not have
 void check_plan(std::string_view op, const RowPlan& plan, const Sizes& size);
 
-/// What a mask adds to the scores [b, n, s, t]: a bool mask 0 where true and -inf where false, a float mask itself. Dims that repeat have
-/// stride 0 and take no memory. @pre `check` took the call; `dtype` is f32 or f64
+/// What a mask adds to the scores [b, n, s, t]: a bool mask 0 where true and -inf where false, a float mask itself. Dims
+/// that repeat have stride 0 and take no memory. @pre `check` took the call; `dtype` is f32 or f64
 Tensor additive_mask(const Tensor& mask, const Sizes& size, DType dtype);
 
 }  // namespace tessera::kernels

@@ -22,8 +22,8 @@ Tensor map(const Tensor& x, const std::function<double(double)>& f);
 Tensor zip(const Tensor& x, const Tensor& y, const std::function<double(double, double)>& f,
            std::optional<DType> result = std::nullopt);
 
-/// x [..., m, k] times w [..., k, n] -> [..., m, n], batch dims broadcast, in promote(x, w). `transpose_x`: x is [..., k, m];
-/// likewise w. Integers are exact and wrap beyond 64 bits; bools are "and" and "or".
+/// x [..., m, k] times w [..., k, n] -> [..., m, n], batch dims broadcast, in promote(x, w). `transpose_x`: x is [..., k,
+/// m]; likewise w. Integers are exact and wrap beyond 64 bits; bools are "and" and "or".
 /// @throws Error "shape-mismatch", "broadcast"
 Tensor matmul(const Tensor& x, const Tensor& w, bool transpose_x = false, bool transpose_w = false);
 
@@ -46,16 +46,16 @@ struct RmsNormResult {
 /// @throws Error "shape-mismatch", "dtype"
 RmsNormResult rms_norm(const Tensor& x, const Tensor& gamma, double epsilon);
 
-/// Rows of `table` [v, d] named by integer `ids` [...] -> [..., d], in the table's dtype. The table is rows [first, first + v) of
-/// one of `total` rows; ids of its other rows give zeros, so that the sum over all parts is the whole lookup.
+/// Rows of `table` [v, d] named by integer `ids` [...] -> [..., d], in the table's dtype. The table is rows [first, first +
+/// v) of one of `total` rows; ids of its other rows give zeros, so that the sum over all parts is the whole lookup.
 /// @throws Error "index-out-of-range" for ids outside [0, total), "shape-mismatch", "dtype"
 Tensor embedding(const Tensor& ids, const Tensor& table, std::int64_t first, std::int64_t total);
 
 enum class Reduce : std::uint8_t { kSum, kMean, kMax, kMin, kProd, kAny, kAll };
-/// Reduces the given dims, kept with size 1 if `keep_dims`; no dims reduce nothing. Sum of nothing is 0, product 1, mean NaN; max
-/// and min of nothing are the identity (-inf, +inf, or the integer's limit), which a merge with other ranks' parts needs. Max and
-/// min of a NaN are NaN. Bool results for kAny and kAll; sum and product of integers and bools are i64; otherwise x's dtype (mean
-/// of integers: f32).
+/// Reduces the given dims, kept with size 1 if `keep_dims`; no dims reduce nothing. Sum of nothing is 0, product 1, mean
+/// NaN; max and min of nothing are the identity (-inf, +inf, or the integer's limit), which a merge with other ranks' parts
+/// needs. Max and min of a NaN are NaN. Bool results for kAny and kAll; sum and product of integers and bools are i64;
+/// otherwise x's dtype (mean of integers: f32).
 /// @throws Error "dim-out-of-range", "dim-twice"
 Tensor reduce(const Tensor& x, std::span<const int> dims, Reduce kind, bool keep_dims);
 

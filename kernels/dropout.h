@@ -6,10 +6,10 @@
 
 namespace tessera::kernels {
 
-/// Which weights are dropped. The weight of query head `head` (counted globally) at global position `position` of sequence `sequence` for
-/// key number `key` of that sequence is kept where word `key % 4` of `philox({key / 4, position, head, sequence}, seed)` is at least
-/// `dropout_threshold(probability)`; what is kept is multiplied by 1 / (1 - probability). So neither sharding nor packing nor the kernel changes the
-/// mask. Counters are taken modulo 2^32.
+/// Which weights are dropped. The weight of query head `head` (counted globally) at global position `position` of sequence
+/// `sequence` for key number `key` of that sequence is kept where word `key % 4` of `philox({key / 4, position, head,
+/// sequence}, seed)` is at least `dropout_threshold(probability)`; what is kept is multiplied by 1 / (1 - probability). So
+/// neither sharding nor packing nor the kernel changes the mask. Counters are taken modulo 2^32.
 struct Dropout {
   double probability = 0;  ///< 0 drops nothing; below 1
   std::uint64_t seed = 0;

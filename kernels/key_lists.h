@@ -1,4 +1,5 @@
-// From a row's list of key blocks to rows of the key tensor: the one reading of `indices`, for all providers. Private to kernels/.
+// From a row's list of key blocks to rows of the key tensor: the one reading of `indices`, for all providers. Private to
+// kernels/.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +14,8 @@
 
 namespace tessera::kernels {
 
-/// The list of one row and key head, as `SparseAttentionCall` reads it, and the row that reads it. `Slot` is std::int32_t or
-/// std::int64_t.
+/// The list of one row and key head, as `SparseAttentionCall` reads it, and the row that reads it. `Slot` is std::int32_t
+/// or std::int64_t.
 template <class Slot>
 struct KeyList {
   std::span<const Slot> slots;  ///< c blocks, counted from the start of the row's own sequence
@@ -32,11 +33,11 @@ struct KeyList {
 [[noreturn]] void fail_listed_block(std::string_view op, std::int64_t batch, std::int64_t row, std::int64_t key_head,
                                     std::size_t slot, std::int64_t block, std::int64_t length, std::int64_t block_size);
 
-/// Calls `visit(begin, end)` with the rows [begin, end) of the key tensor that each slot adds, in the list's order; what it visits is
-/// never empty.
+/// Calls `visit(begin, end)` with the rows [begin, end) of the key tensor that each slot adds, in the list's order; what it
+/// visits is never empty.
 ///
-/// Worked example: slots [1, 0, -1, 2] of blocks of 4, for a row that sees keys [2, 6) of a sequence of 9, which lies from row 10 on:
-/// the limit 6 has 2 slots read, which gives visit(14, 16), then visit(12, 14).
+/// Worked example: slots [1, 0, -1, 2] of blocks of 4, for a row that sees keys [2, 6) of a sequence of 9, which lies from
+/// row 10 on: the limit 6 has 2 slots read, which gives visit(14, 16), then visit(12, 14).
 /// @throws Error "index-out-of-range" for a block that starts at or beyond the sequence's length
 template <class Slot, class Visit>
 void for_each_listed(const KeyList<Slot>& list, Visit visit) {

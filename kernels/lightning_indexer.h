@@ -1,4 +1,5 @@
-// The lightning indexer, which chooses the keys of sparse attention, and the loss that trains it. Errors and providers as in attention.h.
+// The lightning indexer, which chooses the keys of sparse attention, and the loss that trains it. Errors and providers as
+// in attention.h.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ struct IndexerResult {
 
 /// Score of key j for a row: I_j = sum_h w_h * max(0, q_h . k_j); the best `count` visible keys are kept.
 ///
-/// The score has no scale of its own, may be negative, and is compared before it is rounded to storage; a NaN counts as largest, to be seen.
-/// With k key heads each chooses for itself, by its own h / k index heads.
+/// The score has no scale of its own, may be negative, and is compared before it is rounded to storage; a NaN counts as
+/// largest, to be seen. With k key heads each chooses for itself, by its own h / k index heads.
 /// @throws (where computed) Error "attribute-range" for a count below 0
 struct IndexerCall {
   static constexpr std::string_view kName = "lightning_indexer";
@@ -56,16 +57,17 @@ struct IndexerLossResult {
   Tensor loss;     ///< f32 (f64 for f64 queries) [1]: the sum over all rows and key heads
 };
 
-/// The loss that teaches the indexer what attention looks at, with its gradients. Per row and key head, over the keys that `indices` lists
-/// (or, without them, over all visible keys):
+/// The loss that teaches the indexer what attention looks at, with its gradients. Per row and key head, over the keys that
+/// `indices` lists (or, without them, over all visible keys):
 /// ```
-/// p_j = 1/g sum_h exp(score_hj - max_h) / sum_h      attention's weights, averaged over the g query heads of the key head: a constant
+/// p_j = 1/g sum_h exp(score_hj - max_h) / sum_h      attention's weights, the mean of the g query heads: a constant
 /// y   = softmax_j(I_j)
 /// loss += sum_j P_j (log P_j - log Y_j)              P = max(p, 1e-8), Y = max(y, 1e-8)
-/// dI  = y - p;  dw_h = sum_j dI_j max(0, a_hj);  da_hj = dI_j w_h [a_hj > 0];  dq_h = sum_j da_hj k_j;  dk_j += sum_h da_hj q_h
+/// dI  = y - p;  dw_h = sum_j dI_j max(0, a_hj);  da_hj = dI_j w_h [a_hj > 0]
+/// dq_h = sum_j da_hj k_j;  dk_j += sum_h da_hj q_h
 /// ```
-/// with a_hj = q_h . k_j of the index heads. The gradients are those of the loss with p held fixed, the two floors left out, and p summing to
-/// 1: as it does where the statistics are of attention over these very keys.
+/// with a_hj = q_h . k_j of the index heads. The gradients are those of the loss with p held fixed, the two floors left
+/// out, and p summing to 1: as it does where the statistics are of attention over these very keys.
 struct IndexerLossCall {
   static constexpr std::string_view kName = "indexer_kl_loss";
   using Result = IndexerLossResult;

@@ -33,8 +33,8 @@ Tensor oriented(const Tensor& x, std::string_view name, bool transpose) {
   return x.permute(order);
 }
 
-// out += x w for [..., m, k], [..., k, n] and [..., m, n] with the same leading dims, whose matrices are row major. Scalar is what
-// the numbers of 8 bytes are taken for.
+// out += x w for [..., m, k], [..., k, n] and [..., m, n] with the same leading dims, whose matrices are row major. Scalar
+// is what the numbers of 8 bytes are taken for.
 template <class Scalar>
 void multiply(Tensor out, const Tensor& x, const Tensor& w) {
   if (out.rank() > 2) {

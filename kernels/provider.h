@@ -17,10 +17,10 @@ struct Provider {
   std::function<std::string(const Call&)> refuse{};
 };
 
-/// Adds a provider in front of those that are there: the last one added is asked first. Built in are `cpu`, then `reference`, which takes
-/// everything. Ranks on threads call `refuse` and `run` at the same time.
-/// @throws Error "duplicate-provider" where the kernel has one of that name, "provider-name" for a name that is empty or has a comma or a
-/// space, "provider-run" for one without `run`
+/// Adds a provider in front of those that are there: the last one added is asked first. Built in are `cpu`, then
+/// `reference`, which takes everything. Ranks on threads call `refuse` and `run` at the same time.
+/// @throws Error "duplicate-provider" where the kernel has one of that name, "provider-name" for a name that is empty or
+/// has a comma or a space, "provider-run" for one without `run`
 template <class Call>
 void provide(Provider<Call> provider);
 
@@ -51,7 +51,8 @@ Choice choose(const Call& call);
 template <class Call>
 typename Call::Result compute(const Call& call);
 
-/// Has a named provider compute the call. @throws Error "unknown-provider" with the nearest name, "provider-refused" with its reason
+/// Has a named provider compute the call. @throws Error "unknown-provider" with the nearest name, "provider-refused" with
+/// its reason
 template <class Call>
 typename Call::Result compute(const Call& call, std::string_view provider);
 
@@ -59,15 +60,16 @@ typename Call::Result compute(const Call& call, std::string_view provider);
 template <class Call>
 std::vector<std::string> providers();
 
-/// Providers to ask first, in this order, for all kernels and threads; the others follow in their own. At start the names of the
-/// environment's TESSERA_KERNELS. Names that a kernel does not have are passed over.
+/// Providers to ask first, in this order, for all kernels and threads; the others follow in their own. At start the names
+/// of the environment's TESSERA_KERNELS. Names that a kernel does not have are passed over.
 void prefer(std::vector<std::string> names);
 
 /// The names in a value of TESSERA_KERNELS: "mine, reference" -> {"mine", "reference"}.
 std::vector<std::string> parse_preference(std::string_view text);
 
-/// Where to tell what `compute(call)` chooses, each distinct `to_string` once; none by default, stderr where the environment's
-/// TESSERA_LOG_KERNELS is 1. One thread at a time calls the sink, which must not compute kernels itself; an empty one ends the log.
+/// Where to tell what `compute(call)` chooses, each distinct `to_string` once; none by default, stderr where the
+/// environment's TESSERA_LOG_KERNELS is 1. One thread at a time calls the sink, which must not compute kernels itself; an
+/// empty one ends the log.
 void log_choices(std::function<void(std::string_view)> sink);
 
 /// Loads a user's shared library, which adds its providers in `extern "C" void tessera_provide()`.

@@ -23,7 +23,8 @@ struct BuiltIn {
   std::string (*cpu_refusal)(const Call&) = nullptr;
 };
 
-// Functions are found among their overloads by the call that they take: `.cpu = cpu::attention, .cpu_refusal = cpu::refusal`.
+// Functions are found among their overloads by the call that they take: `.cpu = cpu::attention, .cpu_refusal =
+// cpu::refusal`.
 constexpr std::tuple kBuiltIn{
     BuiltIn<AttentionCall>{.reference = reference::attention, .cpu = cpu::attention, .cpu_refusal = cpu::refusal},
     BuiltIn<AttentionBackwardCall>{

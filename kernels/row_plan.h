@@ -1,4 +1,5 @@
-// Which keys each query row sees: the one form in which every attention kernel takes masks, documents and context parallelism.
+// Which keys each query row sees: the one form in which every attention kernel takes masks, documents and context
+// parallelism.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +8,14 @@
 
 namespace tessera {
 
-/// A run of query rows that follow one another in memory and belong to one sequence. Row `row + i` (0 <= i < count) sees the keys
-/// numbered
-/// `[max(0, first + first_step * i), min(length, limit + limit_step * i))` of its sequence, where key number j lies at row
-/// `key_base + j` of the key tensor.
+/// A run of query rows that follow one another in memory and belong to one sequence. Row `row + i` (0 <= i < count) sees
+/// the keys numbered `[max(0, first + first_step * i), min(length, limit + limit_step * i))` of its sequence, where key
+/// number j lies at row `key_base + j` of the key tensor.
 ///
-/// A sequence's rows are cut anywhere: a part of it is the same segment with `row` and the two bounds translated. Worked example:
-/// 8 causal queries over 8 keys, of which this rank holds rows 4..7 as its local rows 0..3:
-/// `{.row = 0, .count = 4, .position = 4, .length = 8, .first = 0, .limit = 5, .limit_step = 1}`
-/// lets local row 0 see keys 0..4 and local row 3 keys 0..7.
+/// A sequence's rows are cut anywhere: a part of it is the same segment with `row` and the two bounds translated. Worked
+/// example: 8 causal queries over 8 keys, of which this rank holds rows 4..7 as its local rows 0..3: `{.row = 0, .count =
+/// 4, .position = 4, .length = 8, .first = 0, .limit = 5, .limit_step = 1}` lets local row 0 see keys 0..4 and local row 3
+/// keys 0..7.
 struct RowSegment {
   std::int64_t batch = 0;  ///< index into the batch dim of queries and keys; 0 where they have none (TND)
   std::int64_t row = 0;    ///< first row, inside that batch entry of the local query tensor
@@ -33,7 +33,8 @@ struct RowSegment {
   friend bool operator==(const RowSegment&, const RowSegment&) = default;
 };
 
-/// The plan of one rank's local queries. Rows that no segment covers see no key: their output is 0, their max and sum are 0.
+/// The plan of one rank's local queries. Rows that no segment covers see no key: their output is 0, their max and sum are
+/// 0.
 struct RowPlan {
   std::vector<RowSegment> segments;
 

@@ -1,4 +1,5 @@
-// Attention over the keys that an index list names (sparse flash attention), and its gradient. Errors and providers as in attention.h.
+// Attention over the keys that an index list names (sparse flash attention), and its gradient. Errors and providers as in
+// attention.h.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +18,11 @@ namespace tessera::kernels {
 ///   stop at the first e < 0
 ///   take keys e * block_size .. min((e + 1) * block_size, limit) - 1 of the row's own sequence, less those before the plan's first
 /// ```
-/// Keys named twice count twice. Slots beyond those are not read: with limit 1 and blocks of 1, [3, 0, 1, 2] names no key that the
-/// row sees. Scores are scale * (q . k + q_rope . k_rope). Lists that name all visible keys in order give `attention`; in the reference bit
-/// for bit.
-/// @throws (where computed) Error "index-out-of-range" for a block that starts at or beyond the sequence's length, "rope-parts" for one
-/// rope part without the other, "attribute-range" for a block size below 1
+/// Keys named twice count twice. Slots beyond those are not read: with limit 1 and blocks of 1, [3, 0, 1, 2] names no key
+/// that the row sees. Scores are scale * (q . k + q_rope . k_rope). Lists that name all visible keys in order give
+/// `attention`; in the reference bit for bit.
+/// @throws (where computed) Error "index-out-of-range" for a block that starts at or beyond the sequence's length,
+/// "rope-parts" for one rope part without the other, "attribute-range" for a block size below 1
 struct SparseAttentionCall {
   static constexpr std::string_view kName = "sparse_attention";
   using Result = AttentionResult;
@@ -50,7 +51,8 @@ struct SparseAttentionGradients {
   Tensor key_rope;
 };
 
-/// The gradient of `sparse_attention`: that of attention over the listed keys; what a key gets from all rows that list it adds up.
+/// The gradient of `sparse_attention`: that of attention over the listed keys; what a key gets from all rows that list it
+/// adds up.
 struct SparseAttentionBackwardCall {
   static constexpr std::string_view kName = "sparse_attention_backward";
   using Result = SparseAttentionGradients;

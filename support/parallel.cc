@@ -28,8 +28,8 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-// How long who waits looks again and again before it sleeps: about what waking a sleeper costs on a virtual machine (some 10 us of it the
-// caller's), since calls come in quick succession.
+// How long who waits looks again and again before it sleeps: about what waking a sleeper costs on a virtual machine (some
+// 10 us of it the caller's), since calls come in quick succession.
 constexpr std::chrono::microseconds kSpin{50};
 
 thread_local int share_of_this_thread = 0;  // 0: the whole pool
@@ -70,13 +70,14 @@ bool spin_until(const Done& done) {
   return done();
 }
 
-// One call of parallel_for. Workers share its ownership: one that comes when all tasks are taken finds only that, and the caller has not
-// waited for it.
+// One call of parallel_for. Workers share its ownership: one that comes when all tasks are taken finds only that, and the
+// caller has not waited for it.
 class Job {
  public:
   Job(std::int64_t count, const std::function<void(std::int64_t)>& work) : count_(count), work_(work) {}
 
-  // Takes tasks until there are none. Each is either run or, after another threw, left out, and counted as finished either way.
+  // Takes tasks until there are none. Each is either run or, after another threw, left out, and counted as finished either
+  // way.
   void run() {
     std::int64_t finished = 0;
     for (;;) {
@@ -125,8 +126,8 @@ class Job {
   std::exception_ptr failure_;
 };
 
-// Workers, and the jobs that still want some. Never destroyed: at exit workers sleep, and joining them there could hang (exit called in a
-// task) or leave later destructors of other files without them.
+// Workers, and the jobs that still want some. Never destroyed: at exit workers sleep, and joining them there could hang
+// (exit called in a task) or leave later destructors of other files without them.
 class Pool {
  public:
   explicit Pool(int workers) {

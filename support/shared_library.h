@@ -5,7 +5,8 @@
 
 namespace tessera {
 
-/// A shared library that is loaded for as long as the process runs: what it registers points into it. Loading it again gives the same one.
+/// A shared library that is loaded for as long as the process runs: what it registers points into it. Loading it again
+/// gives the same one.
 class SharedLibrary {
  public:
   /// @param path a file, or the name of one where the system looks for libraries

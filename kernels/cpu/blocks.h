@@ -1,4 +1,5 @@
-// Runs blocks of attention over threads, and where there are few of them with many keys, the keys of each in pieces. Private to kernels/cpu/.
+// Runs blocks of attention over threads, and where there are few of them with many keys, the keys of each in pieces.
+// Private to kernels/cpu/.
 #pragma once
 
 #include <array>
@@ -32,8 +33,9 @@ struct BlocksShape {
   Arithmetic arithmetic = Arithmetic::kF32;
 };
 
-/// Runs `count` blocks; `fill` makes one, and may be called several times for each, by several threads at once. With less than some 32 blocks (whatever
-/// the number of threads: numbers must not depend on it), the places of a block are cut into pieces whose states are merged.
+/// Runs `count` blocks; `fill` makes one, and may be called several times for each, by several threads at once. With less
+/// than some 32 blocks (whatever the number of threads: numbers must not depend on it), the places of a block are cut into
+/// pieces whose states are merged.
 void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t block, LanedBlock& result)>& fill);
 
 }  // namespace tessera::kernels::cpu

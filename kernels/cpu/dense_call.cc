@@ -5,8 +5,8 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-// Lanes of a block, whole groups of three vectors for every width of vectors: many, so that a key that has to be converted is converted seldom, but
-// less where that leaves too few blocks for many threads.
+// Lanes of a block, whole groups of three vectors for every width of vectors: many, so that a key that has to be converted
+// is converted seldom, but less where that leaves too few blocks for many threads.
 std::int64_t block_lanes(const AttentionCall& call, const Sizes& size) {
   constexpr std::int64_t kMany = 192;
   constexpr std::int64_t kTasks = 32;

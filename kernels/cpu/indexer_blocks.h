@@ -1,6 +1,8 @@
-// What the indexer's fast kernels hand to the code of one instruction set, as leaves.h does for attention. Private to kernels/cpu/.
+// What the indexer's fast kernels hand to the code of one instruction set, as leaves.h does for attention. Private to
+// kernels/cpu/.
 //
-// Query rows lie in lanes with all their index heads: lane x is head x % heads of row x / heads. A row's score of a key is then a sum over its lanes.
+// Query rows lie in lanes with all their index heads: lane x is head x % heads of row x / heads. A row's score of a key is
+// then a sum over its lanes.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +32,8 @@ struct ScoreStatistics {
   float max = 0;
   float sum = 0;
 };
-/// Of all scores together, from the statistics of disjoint ones; where a sum is 0, its maximum is not looked at unless it is NaN.
+/// Of all scores together, from the statistics of disjoint ones; where a sum is 0, its maximum is not looked at unless it
+/// is NaN.
 ScoreStatistics merged(const ScoreStatistics* parts, std::size_t count);
 
 struct IndexerBlock {

@@ -1,4 +1,5 @@
-// Gradients of keys and values, which many blocks of queries add to: kept in f32, apart for each part of the work. Private to kernels/cpu/.
+// Gradients of keys and values, which many blocks of queries add to: kept in f32, apart for each part of the work. Private
+// to kernels/cpu/.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,8 @@
 
 namespace tessera::kernels::cpu {
 
-/// Parts that the queries of one batch entry and key head are cut into, each with sums of its own, added up in order at the end: so the numbers
-/// depend on shapes alone, not on threads.
+/// Parts that the queries of one batch entry and key head are cut into, each with sums of its own, added up in order at the
+/// end: so the numbers depend on shapes alone, not on threads.
 ///
 /// @param heads batch entries times key heads, which are apart anyway
 /// @param blocks blocks of queries

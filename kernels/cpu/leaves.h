@@ -1,7 +1,8 @@
-// What the fast kernels hand to the code of one instruction set: blocks of query rows and the keys that they meet, as pointers.
+// What the fast kernels hand to the code of one instruction set: blocks of query rows and the keys that they meet, as
+// pointers.
 //
-// A leaf works on one block on one thread; everything above it (checks, blocks, threads) is compiled once for every machine. `leaves()` are
-// those of the best instruction set that the machine has. Private to kernels/cpu/.
+// A leaf works on one block on one thread; everything above it (checks, blocks, threads) is compiled once for every
+// machine. `leaves()` are those of the best instruction set that the machine has. Private to kernels/cpu/.
 #pragma once
 
 #include <array>
@@ -16,8 +17,8 @@
 
 namespace tessera::kernels::cpu {
 
-/// Rows of keys or values of one batch entry and head: row r lies at `base + r * row_stride`, or, in pages, row r % page_rows of page
-/// `pages[r / page_rows]`. Strides count bytes, but `element_stride`, which counts elements.
+/// Rows of keys or values of one batch entry and head: row r lies at `base + r * row_stride`, or, in pages, row r %
+/// page_rows of page `pages[r / page_rows]`. Strides count bytes, but `element_stride`, which counts elements.
 struct KeyRows {
   const std::byte* base = nullptr;
   std::int64_t width = 0;  ///< elements of a row
@@ -33,7 +34,8 @@ struct KeyRows {
   }
 };
 
-/// The keys of a block: place p is row `list[p]` of keys and values, or without a list row p. A score is the sum of its parts' (plain and rope).
+/// The keys of a block: place p is row `list[p]` of keys and values, or without a list row p. A score is the sum of its
+/// parts' (plain and rope).
 struct BlockKeys {
   KeyRows parts[2];  ///< an absent one has width 0
   KeyRows values;
@@ -101,14 +103,16 @@ struct GradientBlock {
   GradientRows values{};
 };
 
-/// -127, below which exp2 gives 0. Not a constant to the compiler: GCC makes a comparison and a selection of the maximum with a constant.
+/// -127, below which exp2 gives 0. Not a constant to the compiler: GCC makes a comparison and a selection of the maximum
+/// with a constant.
 extern const float kLeastPower;
 
-/// A lane's weights are exp2(score - base): the base follows its maximum only when that has grown by more than this, so that weights stay below
-/// 2^8 and what was gathered is seldom scaled.
+/// A lane's weights are exp2(score - base): the base follows its maximum only when that has grown by more than this, so
+/// that weights stay below 2^8 and what was gathered is seldom scaled.
 inline constexpr float kSlack = 8.0f;
 
-/// Writes what a lane has gathered as its statistics, if they are wanted: `max` and `base` in the log2 domain, `sum` of exp2(score - base).
+/// Writes what a lane has gathered as its statistics, if they are wanted: `max` and `base` in the log2 domain, `sum` of
+/// exp2(score - base).
 void write_statistics(const QueryLane& lane, float max, float base, float sum);
 
 /// Dropout's factor of one weight: 0 or `keep_scale`.
@@ -133,8 +137,8 @@ class Scratch {
 enum class Arithmetic : std::uint8_t { kF32, kBF16, kF16, kBF16AsF32 };
 inline constexpr std::size_t kArithmetics = 4;
 
-/// How to multiply numbers of this storage. Pairs of bf16 need weights and gradients of scores in bf16 too; that rounding is lost in sums over many keys
-/// and rows, but shows in sums of a few, which are multiplied as floats.
+/// How to multiply numbers of this storage. Pairs of bf16 need weights and gradients of scores in bf16 too; that rounding
+/// is lost in sums over many keys and rows, but shows in sums of a few, which are multiplied as floats.
 /// @param terms rows or keys that a sum goes over, on average
 /// @pre f32, bf16 or f16
 constexpr Arithmetic arithmetic_of(DType dtype, double terms) {

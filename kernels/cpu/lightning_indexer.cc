@@ -1,4 +1,5 @@
-// The lightning indexer: blocks of rows, with all index heads of a key head, over threads; where there are few blocks, their keys in pieces.
+// The lightning indexer: blocks of rows, with all index heads of a key head, over threads; where there are few blocks,
+// their keys in pieces.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -97,7 +98,8 @@ class IndexerRows {
   }
 
  private:
-  // Rows that share each reading of the keys: so many that memory keeps up, and few enough for the queries to stay in the second cache.
+  // Rows that share each reading of the keys: so many that memory keeps up, and few enough for the queries to stay in the
+  // second cache.
   static std::int64_t rows_of_block(std::int64_t heads) {
     constexpr std::int64_t kLanes = 384;
     constexpr std::int64_t kRows = 48;  // each has candidates

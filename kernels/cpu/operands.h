@@ -21,7 +21,8 @@ struct NamedTensor {
   std::string_view name;
   const Tensor* tensor;
 };
-/// Why leaves cannot take these operands, "" where they can: they work on f32, bf16 or f16, the same in all, and on widths above 0.
+/// Why leaves cannot take these operands, "" where they can: they work on f32, bf16 or f16, the same in all, and on widths
+/// above 0.
 std::string storage_refusal(std::span<const NamedTensor> tensors);
 
 /// Where element [a, b, c, 0] of a tensor of four dims lies.
@@ -33,12 +34,12 @@ inline std::byte* element(Tensor& tensor, std::int64_t a, std::int64_t b, std::i
   return const_cast<std::byte*>(element(std::as_const(tensor), a, b, c));
 }
 
-/// Head `head` of batch entry `batch` of keys or values [b, t, k, d], or of [blocks, rows, k, d] where there is a block table [b, m] of i64,
-/// which must outlive the result.
+/// Head `head` of batch entry `batch` of keys or values [b, t, k, d], or of [blocks, rows, k, d] where there is a block
+/// table [b, m] of i64, which must outlive the result.
 KeyRows key_rows(const Tensor& keys, std::int64_t batch, std::int64_t head, const std::optional<Tensor>& block_table);
 
-/// Some rows of a segment with all query heads of a key head: lanes [first, first + count) of the segment's count * group lanes, lane x being
-/// query head x % group of row x / group.
+/// Some rows of a segment with all query heads of a key head: lanes [first, first + count) of the segment's count * group
+/// lanes, lane x being query head x % group of row x / group.
 struct LaneRange {
   const RowSegment* segment = nullptr;
   std::int64_t first = 0;

@@ -1,5 +1,5 @@
-// A sparse call as leaves take it, shared by the forward and the backward pass: a block is one query row with the heads of one key head, which
-// read the same list. Private to kernels/cpu/.
+// A sparse call as leaves take it, shared by the forward and the backward pass: a block is one query row with the heads of
+// one key head, which read the same list. Private to kernels/cpu/.
 #pragma once
 
 #include <array>

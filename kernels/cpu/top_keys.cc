@@ -77,7 +77,8 @@ void TopKeys::take(std::span<const RankedKey> keys) {
   }
 }
 
-// Finds the rank of the count-th best among ever fewer ranks, then keeps those that are better and as many of that rank as there is room for.
+// Finds the rank of the count-th best among ever fewer ranks, then keeps those that are better and as many of that rank as
+// there is room for.
 void TopKeys::prune() {
   for (std::size_t i = 0; i < size_; ++i) ranks_[i] = candidates_[i].rank();
   std::size_t left = size_;

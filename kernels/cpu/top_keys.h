@@ -8,7 +8,8 @@
 
 namespace tessera::kernels::cpu {
 
-/// A key and how good its score is, in one number: the better of two is the smaller. Larger scores are better, NaN is best, ties go to the lower key.
+/// A key and how good its score is, in one number: the better of two is the smaller. Larger scores are better, NaN is best,
+/// ties go to the lower key.
 class RankedKey {
  public:
   RankedKey() = default;
@@ -22,7 +23,8 @@ class RankedKey {
   std::uint64_t bits_ = 0;
 };
 
-/// Keeps the best `count` keys of one row: a buffer of some 2 * count candidates and the rank that a key must be better than.
+/// Keeps the best `count` keys of one row: a buffer of some 2 * count candidates and the rank that a key must be better
+/// than.
 class TopKeys {
  public:
   /// Scores taken at a time, at most.

@@ -1,7 +1,9 @@
-// What the reference attention kernels share: a plan's rows, matrices inside tensors, and the attention of one row. Private to kernels/.
+// What the reference attention kernels share: a plan's rows, matrices inside tensors, and the attention of one row. Private
+// to kernels/.
 //
-// All of them work row by row, each row over its own keys only. So a row's result is a function of that row: however a plan's rows
-// are cut into calls, the numbers are the same bit for bit, and what a row does not see (NaN in padding, say) cannot reach it.
+// All of them work row by row, each row over its own keys only. So a row's result is a function of that row: however a
+// plan's rows are cut into calls, the numbers are the same bit for bit, and what a row does not see (NaN in padding, say)
+// cannot reach it.
 #pragma once
 
 #include <Eigen/Core>
@@ -38,8 +40,8 @@ struct PlannedRow {
 /// The rows of a plan that see keys. @pre `check` took the call
 std::vector<PlannedRow> rows_of(const RowPlan& plan);
 
-/// Keys or values as [b, t, k, d]: themselves, or gathered from the blocks that the plan reaches (zeros elsewhere) where there is a block
-/// table. @pre `check` took the call and gave `size`
+/// Keys or values as [b, t, k, d]: themselves, or gathered from the blocks that the plan reaches (zeros elsewhere) where
+/// there is a block table. @pre `check` took the call and gave `size`
 Tensor plain_keys(const Tensor& keys, const std::optional<Tensor>& block_table, const RowPlan& plan, const Sizes& size);
 
 /// Keys or values [b, t, k, d] as contiguous f64 [b, k, t, d], in which the rows of a head lie together.
@@ -67,20 +69,22 @@ struct VisibleKeys {
   std::vector<double> added;       ///< to the score of each, finite or +inf or NaN
 };
 
-/// All that the plan lets a row see, less those that the mask hides. @param mask nothing, or f64 [b, n, s, t] from `additive_mask`
+/// All that the plan lets a row see, less those that the mask hides. @param mask nothing, or f64 [b, n, s, t] from
+/// `additive_mask`
 VisibleKeys visible_keys(const std::optional<Tensor>& mask, const PlannedRow& row, std::int64_t head);
 
-/// What dropout multiplies a row's weights of query heads [head, head + heads) for these keys with, [heads, m]: 0, or 1 / (1 - probability);
-/// nothing where it drops nothing. @param rows of the key tensor
+/// What dropout multiplies a row's weights of query heads [head, head + heads) for these keys with, [heads, m]: 0, or 1 /
+/// (1 - probability); nothing where it drops nothing. @param rows of the key tensor
 std::optional<Matrix> dropout_factors(const Dropout& dropout, const PlannedRow& row, std::int64_t head, std::int64_t heads,
                                       std::span<const std::int64_t> rows);
 
-/// Softmax of `scores` [h, m], times `factors` [h, m] where there are any, times `values` [m, e], written as row `row` of query heads
-/// [head, head + h), which share key head `key_head`. @pre `result` comes from `zero_result`
+/// Softmax of `scores` [h, m], times `factors` [h, m] where there are any, times `values` [m, e], written as row `row` of
+/// query heads [head, head + h), which share key head `key_head`. @pre `result` comes from `zero_result`
 void write_row(AttentionResult& result, const PlannedRow& row, std::int64_t key_head, std::int64_t head,
                const Matrix& scores, const MatrixRef& values, const std::optional<Matrix>& factors = std::nullopt);
 
-/// What a call asks for, rounded once: out in the queries' dtype or the one asked for, statistics in f32 (f64 for f64 queries).
+/// What a call asks for, rounded once: out in the queries' dtype or the one asked for, statistics in f32 (f64 for f64
+/// queries).
 template <class Call>
 AttentionResult rounded(const AttentionResult& result, const Call& call) {
   const DType statistics = statistics_dtype(call.query.dtype());

@@ -1,4 +1,5 @@
-// What the kernels over index lists share: heads with their rope parts, the rows that a list names, softmax weights. Private to kernels/.
+// What the kernels over index lists share: heads with their rope parts, the rows that a list names, softmax weights.
+// Private to kernels/.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,8 @@
 
 namespace tessera::kernels {
 
-/// x [a, b, c, d] with its rope part [a, b, c, r] behind it, [a, b, c, d + r] in f64: one product then gives q . k + q_rope . k_rope.
+/// x [a, b, c, d] with its rope part [a, b, c, r] behind it, [a, b, c, d + r] in f64: one product then gives q . k + q_rope
+/// . k_rope.
 Tensor with_rope(const Tensor& x, const std::optional<Tensor>& rope);
 
 /// Rows of the key tensor that a row's list names, in its order. @param slots contiguous i64 [b, s, k, c]

@@ -10,9 +10,9 @@
 
 namespace tessera::kernels {
 
-/// The gradient of `f()`, a double, for x [any shape], f64 and contiguous, whose memory f reads: by central differences of fourth
-/// order, which move an element by up to 2 * step. x is as before when this returns. Where f is smooth and of size 1 the error is some
-/// 1e-14 / step + step^4.
+/// The gradient of `f()`, a double, for x [any shape], f64 and contiguous, whose memory f reads: by central differences of
+/// fourth order, which move an element by up to 2 * step. x is as before when this returns. Where f is smooth and of size 1
+/// the error is some 1e-14 / step + step^4.
 template <class F>
 Tensor difference_quotients(Tensor x, F f, double step = 1e-3) {
   Tensor gradient = Tensor::zeros(x.shape(), DType::kF64);

@@ -9,7 +9,8 @@
 
 namespace tessera::kernels {
 
-/// Random lists [b, s, k, slots] of blocks of each row's sequence: any order, blocks named twice, about one slot in five ends a list.
+/// Random lists [b, s, k, slots] of blocks of each row's sequence: any order, blocks named twice, about one slot in five
+/// ends a list.
 inline Tensor random_lists(const PlanCase& plan, std::int64_t k, std::int64_t slots, std::int64_t block_size, DType dtype) {
   std::mt19937 random(11);
   Tensor lists = Tensor::zeros({plan.b, plan.s, k, slots}, DType::kI64);

@@ -1,6 +1,7 @@
 // Who computes a kernel: order, preference, reasons, the log, and providers of a user's own.
 //
-// What is registered stays for the whole process, so all providers here are of one kernel, and take nothing but in these tests.
+// What is registered stays for the whole process, so all providers here are of one kernel, and take nothing but in these
+// tests.
 #include "kernels/provider.h"
 
 #include <gmock/gmock.h>

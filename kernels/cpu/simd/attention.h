@@ -22,8 +22,9 @@ struct RunningSoftmax {
   float sum[LaneGroup<Isa>::kMost];
 };
 
-/// Turns scores [count][columns], each to be multiplied by `scale`, into weights exp2(score - base), times dropout's `factors` if `kDropped`, having
-/// raised the running maximum and scaled what was gathered where the base moved. The weights stand in `weights`, which may be `scores`.
+/// Turns scores [count][columns], each to be multiplied by `scale`, into weights exp2(score - base), times dropout's
+/// `factors` if `kDropped`, having raised the running maximum and scaled what was gathered where the base moved. The
+/// weights stand in `weights`, which may be `scores`.
 template <class Isa, DType kType, bool kDropped>
 void weigh(const LaneGroup<Isa>& group, std::int64_t value_width, std::int64_t count, float scale, const float* factors,
            const float* scores, RunningSoftmax<Isa, kType>& running, typename MathOf<Isa, kType>::Element* weights) {

@@ -60,8 +60,8 @@ inline HalfWords<Isa> narrowed(Floats<Isa> value) {
   return __builtin_convertvector(half, HalfWords<Isa>);
 }
 
-/// 16-bit elements of two rows in turn: words with `even`'s element in the lower half and `odd`'s in the upper, for the first and the second half of the
-/// rows' elements.
+/// 16-bit elements of two rows in turn: words with `even`'s element in the lower half and `odd`'s in the upper, for the
+/// first and the second half of the rows' elements.
 template <class Isa>
 struct Interleaved {
   Words<Isa> low, high;

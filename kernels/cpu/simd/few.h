@@ -1,8 +1,9 @@
-// Attention of few query rows, as in decoding: the elements of a key lie in lanes, and each key and value is read once for all rows.
+// Attention of few query rows, as in decoding: the elements of a key lie in lanes, and each key and value is read once for
+// all rows.
 //
-// So few rows are bound by memory, and what counts is how many reads are under way at once: each costs one or two instructions, values are
-// asked for while their keys are multiplied, and the next keys while values are. Scores are [positions][rows], rows a power of two, so that one
-// vector holds the scores of kLanes / rows keys.
+// So few rows are bound by memory, and what counts is how many reads are under way at once: each costs one or two
+// instructions, values are asked for while their keys are multiplied, and the next keys while values are. Scores are
+// [positions][rows], rows a power of two, so that one vector holds the scores of kLanes / rows keys.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +16,8 @@
 
 namespace tessera::kernels::cpu {
 
-/// Adds neighbours in groups of kStep: vectors 2i and 2i + 1 become vector i, whose lanes c with c & kStep = 0 hold sums of the first.
+/// Adds neighbours in groups of kStep: vectors 2i and 2i + 1 become vector i, whose lanes c with c & kStep = 0 hold sums of
+/// the first.
 template <class Isa, int kStep, std::size_t kVectors, std::size_t... kLane>
 inline void add_neighbours(Floats<Isa> (&vectors)[kVectors], std::index_sequence<kLane...>) {
   constexpr int kCount = Isa::kLanes;
@@ -49,7 +51,7 @@ inline void prefetch_row(const KeyRows& keys, const BlockKeys& block, std::int64
 }
 
 /// Keys that are read before their values are: few, so that both keep streaming.
-inline constexpr std::int64_t kFewKeys = 16;
+inline constexpr std::int64_t kFewKeys = 32;
 
 /// Where the rows of some keys lie. Positions behind the last key repeat it, to whole vectors of scores.
 struct KeyAddresses {
@@ -87,10 +89,12 @@ void find_keys(const BlockKeys& block, std::int64_t first, std::int64_t count, s
   address_rows<Isa>(block.values, rows, found.positions, found.values);
 }
 
-/// Adds the products of `kKeys` keys with each row's queries, vector by vector, to sums [kKeys][kRows].
+/// Adds the products of `kKeys` keys with each row's queries, vector by vector, to sums [kKeys][kRows]. With each vector of
+/// a key it asks for the one at the same place of `ahead[key]`, which will be read soon: requests for memory then flow
+/// evenly beside the arithmetic.
 template <class Isa, DType kType, int kRows, int kKeys>
-inline void multiply_keys(const std::byte* const* keys, std::int64_t width, std::int64_t element_stride,
-                          const typename MathOf<Isa, kType>::Element* queries,
+inline void multiply_keys(const std::byte* const* keys, const std::byte* const* ahead, std::int64_t width,
+                          std::int64_t element_stride, const typename MathOf<Isa, kType>::Element* queries,
                           Floats<Isa> (&sums)[std::size_t{kKeys} * std::size_t{kRows}]) {
   using Math = MathOf<Isa, kType>;
   using Lanes = typename Math::Lanes;
@@ -102,6 +106,7 @@ inline void multiply_keys(const std::byte* const* keys, std::int64_t width, std:
 #pragma GCC unroll 8
     for (int i = 0; i < kKeys; ++i) {
       const Lanes key = whole_vector<Isa, kType>(keys[i] + d * kBytes);
+      __builtin_prefetch(ahead[i] + d * kBytes);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r)
         sums[i * kRows + r] =
@@ -131,16 +136,11 @@ void score_few(const BlockKeys& keys, const KeyAddresses& found,
     F sums[std::size_t{Isa::kLanes}];
     for (int i = 0; i < kKeys; i += kTogether) {
       F own[std::size_t{kTogether} * std::size_t{kRows}] = {};
-      if (keys.values.element_stride == 1) {
-#pragma GCC unroll 4
-        for (int t = 0; t < kTogether; ++t)
-          prefetch_row<Isa>(found.values[position + i + t],
-                            keys.values.width * static_cast<std::int64_t>(sizeof(Bits<kType>)));
-      }
       for (int part = 0; part < 2; ++part) {
         if (keys.parts[part].width > 0)
-          multiply_keys<Isa, kType, kRows, kTogether>(found.keys[part] + position + i, keys.parts[part].width,
-                                                      keys.parts[part].element_stride, queries[part], own);
+          multiply_keys<Isa, kType, kRows, kTogether>(
+              found.keys[part] + position + i, (part == 0 ? found.values : found.keys[1]) + position + i,
+              keys.parts[part].width, keys.parts[part].element_stride, queries[part], own);
       }
 #pragma GCC unroll 16
       for (int c = 0; c < kTogether * kRows; ++c) sums[i * kRows + c] = own[c];
@@ -149,26 +149,22 @@ void score_few(const BlockKeys& keys, const KeyAddresses& found,
   }
 }
 
-/// Rows to ask for while others are read; none where `rows` is null.
-struct RowsAhead {
-  const std::byte* const* rows = nullptr;
-  std::int64_t bytes = 0;
-};
-
-/// out [kRows][row_stride] += weights^T rows of values: `kVectors` whole vectors of each row, or `width` elements where those do not lie together.
+/// out [kRows][row_stride] += weights^T rows of values: `kVectors` whole vectors of each row, or `width` elements where
+/// those do not lie together.
 template <class Isa, DType kType, int kRows, int kVectors, bool kWhole>
 [[gnu::noinline]] void add_values_tile(const std::byte* const* rows, std::int64_t offset, std::int64_t element_stride,
                                        std::int64_t width, std::int64_t count, const float* weights, float* out,
-                                       std::int64_t row_stride, RowsAhead ahead) {
+                                       std::int64_t row_stride, const std::byte* const* ahead) {
   using F = Floats<Isa>;
   constexpr std::int64_t kBytes = sizeof(Bits<kType>);
   F sums[std::size_t{kRows}][std::size_t{kVectors}] = {};
   for (std::int64_t j = 0; j < count; ++j) {
     const std::byte* row = rows[j] + offset;
-    if (ahead.rows != nullptr) prefetch_row<Isa>(ahead.rows[j], ahead.bytes);
+    const std::byte* next = ahead[j] + offset;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       F values;
+      __builtin_prefetch(next + v * Isa::kLanes * kBytes);
       if constexpr (kWhole) values = load_elements<Isa, kType>(row + v * Isa::kLanes * kBytes, 1, Isa::kLanes);
       else
         values = load_elements<Isa, kType>(row + v * Isa::kLanes * element_stride * kBytes, element_stride,
@@ -190,7 +186,7 @@ template <class Isa, DType kType, int kRows, int kVectors, bool kWhole>
 /// out [kRows][width] += weights^T values.
 template <class Isa, DType kType, int kRows>
 void add_values_of_few(const KeyRows& values, const std::byte* const* rows, std::int64_t count, const float* weights,
-                       float* out, RowsAhead ahead) {
+                       float* out, const std::byte* const* ahead) {
   constexpr std::int64_t kBytes = sizeof(Bits<kType>);
   constexpr int kVectors = kRows > 2 ? Isa::kTileRows * 3 / kRows : 8;  // as many sums as there are registers for
   const std::int64_t row_stride = rounded_up(values.width, Isa::kLanes);
@@ -198,7 +194,7 @@ void add_values_of_few(const KeyRows& values, const std::byte* const* rows, std:
     const std::int64_t left = values.width - e;
     const std::int64_t offset = e * values.element_stride * kBytes;
     const auto run = [&](auto add, std::int64_t vectors) {
-      add(rows, offset, values.element_stride, left, count, weights, out + e, row_stride, e == 0 ? ahead : RowsAhead{});
+      add(rows, offset, values.element_stride, left, count, weights, out + e, row_stride, ahead);
       e += vectors * Isa::kLanes;
     };
     if (values.element_stride != 1 || left < Isa::kLanes) run(add_values_tile<Isa, kType, kRows, 1, false>, 1);
@@ -328,11 +324,8 @@ void attend_rows(const AttentionBlock& block) {
         for (int r = 0; r < kRows; ++r) scores[j * kRows + r] *= dropout_factor(block.dropout, lane(r), found.places[j]);
       }
     }
-    const KeyRows& keys = block.keys.parts[0];
-    const bool has_ahead = keys.element_stride == 1 && end - to >= count;
-    add_values_of_few<Isa, kType, kRows>(
-        block.keys.values, found.values, count, scores, out,
-        {has_ahead ? next.keys[0] : nullptr, keys.width * static_cast<std::int64_t>(sizeof(Bits<kType>))});
+    add_values_of_few<Isa, kType, kRows>(block.keys.values, found.values, count, scores, out,
+                                         end - to >= count ? next.keys[0] : found.keys[0]);
     from = to;
   }
   for (std::size_t r = 0; r < block.lanes.size(); ++r) {

@@ -1,4 +1,5 @@
-// The gradient of flash attention for one block of lanes: five products a block of keys, all by the same tiles as the forward pass.
+// The gradient of flash attention for one block of lanes: five products a block of keys, all by the same tiles as the
+// forward pass.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +13,8 @@
 
 namespace tessera::kernels::cpu {
 
-/// One operand of a group's lanes in both forms that products take: across lanes, B of the scores; and as rows, B of the keys' gradients.
+/// One operand of a group's lanes in both forms that products take: across lanes, B of the scores; and as rows, B of the
+/// keys' gradients.
 template <class Isa, DType kType>
 struct LaneOperand {
   using Element = typename MathOf<Isa, kType>::Element;
@@ -93,7 +95,8 @@ struct ScoreGradients {
       nullptr;  ///< gradients of the scores [count][columns], in pairs [count / 2][columns]: B of the queries' gradient
 };
 
-/// Weights P = exp2(scale * S - base) * factor in place of S, and `grad_scale` dS = P (grad_scale dP - grad_scale D) in place of dP.
+/// Weights P = exp2(scale * S - base) * factor in place of S, and `grad_scale` dS = P (grad_scale dP - grad_scale D) in
+/// place of dP.
 template <class Isa, DType kType, bool kDropped>
 ScoreGradients<Isa, kType> differentiate(const LaneGroup<Isa>& group, const GradientLanes<Isa, kType>& own,
                                          std::int64_t count, float scale, float grad_scale, const float* factors,
@@ -142,8 +145,8 @@ ScoreGradients<Isa, kType> differentiate(const LaneGroup<Isa>& group, const Grad
   return result;
 }
 
-/// Adds A B to the gradients of `count` places: A [places][lanes], B the lanes' rows. Whole tiles of places that follow one another are added in place;
-/// those of a list, which may repeat, and the rest one by one.
+/// Adds A B to the gradients of `count` places: A [places][lanes], B the lanes' rows. Whole tiles of places that follow one
+/// another are added in place; those of a list, which may repeat, and the rest one by one.
 template <class Isa, DType kType>
 void add_to_keys(const RowPointers& a, const LaneOperand<Isa, kType>& b, const LaneGroup<Isa>& group, const BlockKeys& keys,
                  std::int64_t place, std::int64_t count, const GradientRows& rows, float* scratch) {

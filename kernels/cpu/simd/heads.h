@@ -1,7 +1,8 @@
 // Rows of queries with all their heads in lanes: products with blocks of keys, and sums over each row's heads.
 //
-// Lane x is head x % heads of row x / heads. What a row's sum comes to does not depend on where in a vector its lanes lie: where heads fill whole
-// vectors, they are added vector by vector and then across; else one after the other, lanes having become keys by a transposition.
+// Lane x is head x % heads of row x / heads. What a row's sum comes to does not depend on where in a vector its lanes lie:
+// where heads fill whole vectors, they are added vector by vector and then across; else one after the other, lanes having
+// become keys by a transposition.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +35,8 @@ void prefetch_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t fro
     prefetch_row<Isa>(keys.row(block.row(place)), keys.width * static_cast<std::int64_t>(sizeof(Bits<kType>)));
 }
 
-/// Lanes as B of tiles: for each group of vectors a panel [depth][columns], those of a group that begins at vector v at `at(v)`.
+/// Lanes as B of tiles: for each group of vectors a panel [depth][columns], those of a group that begins at vector v at
+/// `at(v)`.
 template <class Isa, DType kType>
 struct Panels {
   using Element = typename MathOf<Isa, kType>::Element;
@@ -77,7 +79,8 @@ struct HeadSums {
     std::fill_n(sums, rows * kKeyBlock, 0.0f);
   }
 
-  /// Adds the lanes of vectors [first, first + count): `term(j, v)` gives vector first + v of place j, 0 <= j < places. Vectors come in order.
+  /// Adds the lanes of vectors [first, first + count): `term(j, v)` gives vector first + v of place j, 0 <= j < places.
+  /// Vectors come in order.
   template <class Term>
   void add(std::int64_t first, int count, std::int64_t places, Term term) {
     if (heads % Isa::kLanes == 0) add_vectors(first, count, places, term);
@@ -107,8 +110,8 @@ struct HeadSums {
       v += own;
     }
   }
-  // Vector after vector, so that it does not matter how they are grouped. Each is added, the first one to 0, so that a compiler fuses the
-  // product in a term with its addition everywhere or nowhere.
+  // Vector after vector, so that it does not matter how they are grouped. Each is added, the first one to 0, so that a
+  // compiler fuses the product in a term with its addition everywhere or nowhere.
   template <int kOwn, class Term>
   void add_up(bool fresh, int first, std::int64_t places, Term term) {
     using F = Floats<Isa>;

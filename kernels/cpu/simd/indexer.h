@@ -12,8 +12,9 @@
 
 namespace tessera::kernels::cpu {
 
-/// Calls `take(row, place, scores, count)` for each row and block of keys of which it sees some, in order: `scores` are those of the `count` places from
-/// `place` on, all of them in one stretch of kKeyBlock that begins at a multiple of kKeyBlock.
+/// Calls `take(row, place, scores, count)` for each row and block of keys of which it sees some, in order: `scores` are
+/// those of the `count` places from `place` on, all of them in one stretch of kKeyBlock that begins at a multiple of
+/// kKeyBlock.
 template <class Isa, DType kType, class Take>
 void score_rows(Scratch& scratch, const IndexerBlock& block, Take take) {
   using F = Floats<Isa>;

@@ -1,4 +1,5 @@
-// The indexer's loss and its gradient for one query row: heads in lanes, first for what attention looks at, then for what the indexer thinks of it.
+// The indexer's loss and its gradient for one query row: heads in lanes, first for what attention looks at, then for what
+// the indexer thinks of it.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +15,8 @@
 
 namespace tessera::kernels::cpu {
 
-/// Natural logarithm of positive, normal numbers, to 1.2e-7 of its value or of 1: that of 2^e * (1 + x) with 1 + x between sqrt(1/2) and sqrt(2), by the
-/// polynomial of Cephes' logf.
+/// Natural logarithm of positive, normal numbers, to 1.2e-7 of its value or of 1: that of 2^e * (1 + x) with 1 + x between
+/// sqrt(1/2) and sqrt(2), by the polynomial of Cephes' logf.
 template <class Isa>
 inline Floats<Isa> log_of(Floats<Isa> value) {
   using F = Floats<Isa>;
@@ -107,7 +108,8 @@ struct MainWeights {
   }
 };
 
-/// Turns scores I and weights p, both padded to whole vectors with -inf and 0, into dI = y - p, in place of the scores. @returns the row's loss
+/// Turns scores I and weights p, both padded to whole vectors with -inf and 0, into dI = y - p, in place of the scores.
+/// @returns the row's loss
 template <class Isa>
 double diverge(std::int64_t count, const float* weights, float* scores) {
   using F = Floats<Isa>;
@@ -155,7 +157,8 @@ struct ProductGradients {
     }
   }
 
-  /// dA = dI w [a > 0] of `count` places from products [count][columns], which it may take the place of, and `grad_weights` += sum_j dI max(0, a).
+  /// dA = dI w [a > 0] of `count` places from products [count][columns], which it may take the place of, and `grad_weights`
+  /// += sum_j dI max(0, a).
   /// @returns B of the queries' gradient
   const Element* of(std::int64_t count, const float* grads, const float* weights, float* products, float* grad_weights) {
     using F = Floats<Isa>;

@@ -1,5 +1,6 @@
-// What the headers of this folder take from outside. Included before an instruction set becomes the compilation target, so that no function
-// shared with the rest of the program (the standard library's templates) is compiled for a machine that may not be there.
+// What the headers of this folder take from outside. Included before an instruction set becomes the compilation target, so
+// that no function shared with the rest of the program (the standard library's templates) is compiled for a machine that
+// may not be there.
 #pragma once
 
 #include <algorithm>

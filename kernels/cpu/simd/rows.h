@@ -42,7 +42,8 @@ struct RowPointers {
   const void* rows[kKeyBlock];
 };
 
-/// Rows [first, first + count) of a block's keys, to be read along their width (`Along::kRows`). `scratch` takes kKeyBlock * width floats.
+/// Rows [first, first + count) of a block's keys, to be read along their width (`Along::kRows`). `scratch` takes kKeyBlock
+/// * width floats.
 template <class Isa, DType kType>
 RowPointers rows_along_width(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count,
                              float* scratch) {
@@ -75,8 +76,8 @@ RowPointers rows_along_width(const KeyRows& keys, const BlockKeys& block, std::i
   return result;
 }
 
-/// The same rows to be read across (`Along::kColumns`): pointer k is row k, or in pairs rows 2k and 2k + 1 interleaved, with whole tiles of elements.
-/// `scratch` takes kKeyBlock * (width rounded up to whole vectors) floats.
+/// The same rows to be read across (`Along::kColumns`): pointer k is row k, or in pairs rows 2k and 2k + 1 interleaved,
+/// with whole tiles of elements. `scratch` takes kKeyBlock * (width rounded up to whole vectors) floats.
 template <class Isa, DType kType>
 RowPointers rows_across(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count,
                         float* scratch) {
@@ -129,8 +130,8 @@ inline void prefetch_row(const std::byte* row, std::int64_t bytes) {
   for (; byte < bytes; byte += kCacheLine) __builtin_prefetch(row + byte);
 }
 
-/// Rows as B of a tile: [width][columns], in pairs [width / 2][columns]; negated where asked. `address(lane)` gives a lane's row; columns behind
-/// the last lane repeat it.
+/// Rows as B of a tile: [width][columns], in pairs [width / 2][columns]; negated where asked. `address(lane)` gives a
+/// lane's row; columns behind the last lane repeat it.
 template <class Isa, DType kType, class Address>
 void transpose_rows(std::int64_t lanes, std::int64_t columns, std::int64_t width, std::int64_t stride, bool negate,
                     Address address, typename MathOf<Isa, kType>::Element* to) {
@@ -151,7 +152,8 @@ void transpose_rows(std::int64_t lanes, std::int64_t columns, std::int64_t width
   }
 }
 
-/// Writes C [width][columns] lane by lane, each lane times its factor: the way back from `transpose_rows`. `address(lane)` gives a lane's row.
+/// Writes C [width][columns] lane by lane, each lane times its factor: the way back from `transpose_rows`. `address(lane)`
+/// gives a lane's row.
 template <class Isa, class Address>
 void write_lanes(const float* from, std::int64_t width, const LaneGroup<Isa>& group, const float* factors, DType dtype,
                  std::int64_t stride, Address address) {

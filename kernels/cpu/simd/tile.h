@@ -1,9 +1,11 @@
-// The one matrix product behind all attention kernels: C (+)= A B, where B's columns lie in lanes and A is read by broadcasts.
+// The one matrix product behind all attention kernels: C (+)= A B, where B's columns lie in lanes and A is read by
+// broadcasts.
 //
-// C is [rows][columns], B [k][columns], both with whole vectors of columns; A is given by pointers, so that it may be any rows anywhere: those of a
-// strided tensor, of pages, of an index list. In `RowsOf`, pointer r is row r of A and steps along k; in `ColumnsOf`, pointer k is column
-// k of A and steps along its rows (a transposed A, unmoved). Worked example: scores S^T [keys][queries] = K Q^T with A = RowsOf(keys) and B =
-// Q^T [d][queries]; then O^T [e][queries] += V^T P^T with A = ColumnsOf(values) and B = P^T [keys][queries].
+// C is [rows][columns], B [k][columns], both with whole vectors of columns; A is given by pointers, so that it may be any
+// rows anywhere: those of a strided tensor, of pages, of an index list. In `RowsOf`, pointer r is row r of A and steps
+// along k; in `ColumnsOf`, pointer k is column k of A and steps along its rows (a transposed A, unmoved). Worked example:
+// scores S^T [keys][queries] = K Q^T with A = RowsOf(keys) and B = Q^T [d][queries]; then O^T [e][queries] += V^T P^T with
+// A = ColumnsOf(values) and B = P^T [keys][queries].
 #pragma once
 
 #include <cstdint>
@@ -81,8 +83,8 @@ template <class Isa, class Math, Along kAlong, bool kAdd, int kRows, int kVector
   }
 }
 
-/// C (+)= A B for `rows` rows, a multiple of `kTileRows`, and 1 to 3 vectors of columns. In `RowsOf` (`Along::kRows`) there are `rows` pointers,
-/// in `ColumnsOf` `depth`; `depth` counts elements, which are pairs for PairMath.
+/// C (+)= A B for `rows` rows, a multiple of `kTileRows`, and 1 to 3 vectors of columns. In `RowsOf` (`Along::kRows`) there
+/// are `rows` pointers, in `ColumnsOf` `depth`; `depth` counts elements, which are pairs for PairMath.
 template <class Isa, class Math, Along kAlong, bool kAdd>
 void multiply(const void* const* a, std::int64_t rows, std::int64_t depth, const typename Math::Element* b,
               std::int64_t b_stride, float* c, std::int64_t c_stride, int vectors) {

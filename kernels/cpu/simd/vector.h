@@ -1,8 +1,9 @@
-// Vectors of one instruction set, in the compilers' vector types: included where that set is the compilation target (see avx512.cc).
+// Vectors of one instruction set, in the compilers' vector types: included where that set is the compilation target (see
+// avx512.cc).
 //
-// An instruction set is a struct: `kLanes` floats in a vector, `kTileRows` rows in a tile of matrix products (as many as the registers take with
-// three vectors of columns), and `kPairs`, whether `dot` multiplies pairs of bf16. All functions here are templates on it, so that each
-// set has its own.
+// An instruction set is a struct: `kLanes` floats in a vector, `kTileRows` rows in a tile of matrix products (as many as
+// the registers take with three vectors of columns), and `kPairs`, whether `dot` multiplies pairs of bf16. All functions
+// here are templates on it, so that each set has its own.
 #pragma once
 
 #include <cstdint>
@@ -89,13 +90,14 @@ inline void transpose(Words<Isa> (&rows)[Isa::kLanes]) {
   if constexpr (Isa::kLanes > 8) exchange<Isa, 8>(rows, kAll);
 }
 
-/// 2^x for x <= 127, to 1.7e-7 of its value; exactly 0 for x <= -126.5, NaN for NaN: 2^round(x) from the exponent's bits, times a minimax
-/// polynomial of degree 5 for the rest.
+/// 2^x for x <= 127, to 1.7e-7 of its value; exactly 0 for x <= -126.5, NaN for NaN: 2^round(x) from the exponent's bits,
+/// times a minimax polynomial of degree 5 for the rest.
 template <class Isa>
 inline Floats<Isa> exp2(Floats<Isa> x) {
   using F = Floats<Isa>;
   x = larger(broadcast<F>(kLeastPower), x);
-  // Adding 1.5 * 2^23 leaves no bits behind the point: the low bits of the sum are round(x), and with 127 added an exponent.
+  // Adding 1.5 * 2^23 leaves no bits behind the point: the low bits of the sum are round(x), and with 127 added an
+  // exponent.
   const F magic = broadcast<F>(12582912.0f + 127.0f);
   const F shifted = x + magic;
   const F rest = x - (shifted - magic);

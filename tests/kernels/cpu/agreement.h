@@ -52,7 +52,8 @@ inline Tensor scattered(Draw& draw, const Shape& shape, DType dtype) {
   return tensor;
 }
 
-/// Who sees what: everything, a causal or another band, padding, documents with gaps between them, parts of sequences, rows without keys.
+/// Who sees what: everything, a causal or another band, padding, documents with gaps between them, parts of sequences, rows
+/// without keys.
 inline RowPlan random_plan(Draw& draw, std::int64_t batch, std::int64_t rows, std::int64_t keys) {
   RowPlan plan;
   for (std::int64_t b = 0; b < batch; ++b) {
@@ -118,8 +119,9 @@ inline void expect_close(const char* name, const Tensor& actual, const Tensor& e
       << " of the magnitude " << magnitude << ", floor " << floor;
 }
 
-/// What float32 may leave where the gradients of scores cancel: dS = P (dP - D) is 0 for a row that sees one key, but dP and D = grad_out . out, sums of
-/// terms of this magnitude, are each rounded. Times what dS is multiplied by, `scale` and the largest key or query.
+/// What float32 may leave where the gradients of scores cancel: dS = P (dP - D) is 0 for a row that sees one key, but dP
+/// and D = grad_out . out, sums of terms of this magnitude, are each rounded. Times what dS is multiplied by, `scale` and
+/// the largest key or query.
 inline double cancellation(const Tensor& grad_out, const Tensor& out, double factor) {
   const Tensor a = grad_out.to(DType::kF64);
   const Tensor b = out.to(DType::kF64);

@@ -1,4 +1,5 @@
-// The fast attention kernels against the reference: random shapes, strides, plans, masks, dropout and pages, on every instruction set.
+// The fast attention kernels against the reference: random shapes, strides, plans, masks, dropout and pages, on every
+// instruction set.
 #include "kernels/attention.h"
 
 #include <limits>

@@ -1,4 +1,5 @@
-// The fast loss of the indexer and its gradients against the reference: lists and dense calls, rope parts, strides, on every instruction set.
+// The fast loss of the indexer and its gradients against the reference: lists and dense calls, rope parts, strides, on
+// every instruction set.
 #include <algorithm>
 #include <limits>
 #include <optional>

@@ -1,4 +1,5 @@
-// The fast lightning indexer against the reference: the keys it chooses, their scores and statistics, on every instruction set.
+// The fast lightning indexer against the reference: the keys it chooses, their scores and statistics, on every instruction
+// set.
 #include "kernels/lightning_indexer.h"
 
 #include <algorithm>
@@ -81,7 +82,8 @@ struct RowCase {
   std::vector<double> values, exact_scores;
 };
 
-/// Expects the chosen keys to be the best within `tolerance`, in order, and the very best in exact order where scores are further apart than that.
+/// Expects the chosen keys to be the best within `tolerance`, in order, and the very best in exact order where scores are
+/// further apart than that.
 void expect_best(const RowCase& row, std::int64_t count, double tolerance, double value_tolerance) {
   const std::size_t want = std::min(static_cast<std::size_t>(count), row.exact_keys.size());
   ASSERT_EQ(row.keys.size(), want);

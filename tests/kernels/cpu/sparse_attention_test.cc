@@ -1,4 +1,5 @@
-// The fast sparse attention kernels against the reference: random lists, blocks, rope parts, pages, on every instruction set.
+// The fast sparse attention kernels against the reference: random lists, blocks, rope parts, pages, on every instruction
+// set.
 #include "kernels/sparse_attention.h"
 
 #include "kernels/cpu/cpu.h"

@@ -89,7 +89,8 @@ TEST(IndexerKlLoss, CompleteListsGiveTheDenseFormBitForBit) {
   }
 }
 
-// One row with one head of width 1 of each kind over keys 0, ..., t - 1. Queries are 1, so a is the index key, and the score the key.
+// One row with one head of width 1 of each kind over keys 0, ..., t - 1. Queries are 1, so a is the index key, and the
+// score the key.
 IndexerLossCall one_row(const std::vector<double>& index_keys, const std::vector<double>& keys, double weight) {
   const auto t = static_cast<std::int64_t>(keys.size());
   const Tensor one = Tensor::of<double>({1, 1, 1, 1}, {1.0});
