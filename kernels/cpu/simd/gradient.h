@@ -102,6 +102,7 @@ ScoreGradients<Isa, kType> differentiate(const LaneGroup<Isa>& group, const Grad
                                          std::int64_t count, float scale, float grad_scale, const float* factors,
                                          float* scores, float* grads, std::uint32_t* pairs, const float* zeros) {
   using F = Floats<Isa>;
+  using W = Words<Isa>;
   constexpr bool kInPairs = MathOf<Isa, kType>::kDepth == 2;
   const std::int64_t columns = group.columns();
   const auto at = [columns](auto* matrix, std::int64_t j, std::int64_t lane) { return matrix + j * columns + lane; };
@@ -109,7 +110,7 @@ ScoreGradients<Isa, kType> differentiate(const LaneGroup<Isa>& group, const Grad
     const F base = load<F>(own.base + lane);
     const F factor = load<F>(own.factor + lane);
     const F dot = load<F>(own.grad_dot_out + lane);
-    F before{};
+    W before{};
     for (std::int64_t j = 0; j < count; ++j) {
       const F weight = exp2<Isa>(load<F>(at(scores, j, lane)) * scale - base) * factor;
       F grad = load<F>(at(grads, j, lane));
@@ -121,12 +122,13 @@ ScoreGradients<Isa, kType> differentiate(const LaneGroup<Isa>& group, const Grad
       }
       const F score_grad = weight * (grad * grad_scale - dot);
       if constexpr (kInPairs) {
-        // Rows of bf16 in the first half of the rows of floats; behind them, pairs of rows.
-        store(reinterpret_cast<std::uint16_t*>(at(scores, j, 0)) + lane, narrowed<Isa, DType::kBF16>(kept));
-        store(reinterpret_cast<std::uint16_t*>(at(grads, j, 0)) + lane, narrowed<Isa, DType::kBF16>(score_grad));
-        if (j % 2 == 1) store(at(pairs, j / 2, lane), paired<Isa>(before, score_grad));
-        else if (j + 1 == count) store(at(pairs, j / 2, lane), paired<Isa>(score_grad, F{}));
-        before = score_grad;
+        // Rows of bf16 in the first half of the rows of floats; beside them, pairs of rows.
+        const W row = rounded_above<Isa>(score_grad);
+        store(reinterpret_cast<std::uint16_t*>(at(scores, j, 0)) + lane, upper_halves<Isa>(rounded_above<Isa>(kept)));
+        store(reinterpret_cast<std::uint16_t*>(at(grads, j, 0)) + lane, upper_halves<Isa>(row));
+        if (j % 2 == 1) store(at(pairs, j / 2, lane), before >> 16 | (row & 0xFFFF0000u));
+        else if (j + 1 == count) store(at(pairs, j / 2, lane), row >> 16);
+        before = row;
       } else {
         store(at(scores, j, lane), kept);
         store(at(grads, j, lane), score_grad);

@@ -11,10 +11,21 @@ namespace tessera::kernels::cpu {
 
 inline constexpr float kLog2E = 1.44269504f;
 
-/// Two rows of B in pairs, from floats: `low` has the lower k. Halves round up: a last place in 2^16 cases.
+/// Floats of which the upper halves are bf16, rounded to nearest, halves up: in one of 2^16 cases the other neighbour than
+/// to even, and NaN stays NaN unless its low bits alone tell it, which no arithmetic on bf16 gives.
+template <class Isa>
+inline Words<Isa> rounded_above(Floats<Isa> value) {
+  return bits_as<Words<Isa>>(value) + 0x8000u;
+}
+template <class Isa>
+inline HalfWords<Isa> upper_halves(Words<Isa> words) {
+  return __builtin_convertvector(words >> 16, HalfWords<Isa>);
+}
+
+/// Two rows of B in pairs, from floats: `low` has the lower k.
 template <class Isa>
 inline Words<Isa> paired(Floats<Isa> low, Floats<Isa> high) {
-  return (bits_as<Words<Isa>>(low) + 0x8000u) >> 16 | ((bits_as<Words<Isa>>(high) + 0x8000u) & 0xFFFF0000u);
+  return rounded_above<Isa>(low) >> 16 | (rounded_above<Isa>(high) & 0xFFFF0000u);
 }
 
 /// Scores S^T [count][columns] of the places from `place` on: products of all parts, not scaled.
