@@ -1,8 +1,7 @@
 // The reference of attention over index lists against plain loops.
-#include <random>
-
-#include "kernels/attention.h"
 #include "kernels/sparse_attention.h"
+#include "kernels/attention.h"
+#include "tests/kernels/lists.h"
 #include "tests/kernels/samples.h"
 
 namespace tessera::kernels {
@@ -87,19 +86,6 @@ SparseAttentionCall call_of(const Operands& o, const RowPlan& plan, const Option
 
 AttentionResult run(const Operands& o, const RowPlan& plan, const Options& options) {
   return reference::sparse_attention(call_of(o, plan, options));
-}
-
-// Random lists of `slots` blocks of each row's sequence: any order, blocks named twice, some ended early.
-Tensor random_lists(const PlanCase& plan, std::int64_t k, std::int64_t slots, std::int64_t block_size, DType dtype) {
-  std::mt19937 random(11);
-  Tensor lists = Tensor::zeros({plan.b, plan.s, k, slots}, DType::kI64);
-  for (const Index& i : all_indices(lists.shape())) {
-    const std::int64_t length = seen_by(plan.plan, i[0], i[1]).length;
-    const std::int64_t blocks = (length + block_size - 1) / block_size;
-    const bool end = blocks == 0 || random() % 5 == 0;
-    lists.at<std::int64_t>({i[0], i[1], i[2], i[3]}) = end ? -1 : static_cast<std::int64_t>(random()) % blocks;
-  }
-  return lists.to(dtype);
 }
 
 Operands operands(const PlanCase& plan, std::int64_t n, std::int64_t k, std::int64_t block_size, DType dtype, bool rope) {
