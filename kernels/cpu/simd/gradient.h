@@ -26,9 +26,9 @@ struct LaneOperand {
   std::int64_t row_stride = 0;
 
   template <class Address>
-  LaneOperand(Scratch& scratch, const LaneGroup<Isa>& group, std::int64_t width_, std::int64_t stride, bool negate,
+  LaneOperand(Scratch& scratch, const LaneGroup<Isa>& group, std::int64_t row_width, std::int64_t stride, bool negate,
               Address address)
-      : width(width_), row_stride(rounded_up(width_, Isa::kLanes) + Isa::kLanes) {
+      : width(row_width), row_stride(rounded_up(row_width, Isa::kLanes) + Isa::kLanes) {
     constexpr std::int64_t kDepth = MathOf<Isa, kType>::kDepth;
     auto* transposed = scratch.take<Element>(rounded_up(width, kDepth) / kDepth * group.columns());
     transpose_rows<Isa, kType>(group.count, group.columns(), width, stride, negate, address, transposed);

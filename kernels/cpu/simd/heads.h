@@ -71,9 +71,9 @@ struct HeadSums {
   float* partial = nullptr;  ///< of the row that is being added up: [kKeyBlock][kLanes]
   float* sums = nullptr;     ///< [rows][kKeyBlock]
 
-  HeadSums(Scratch& scratch, std::int64_t rows, std::int64_t heads_)
-      : heads(heads_),
-        lanes(rows * heads_),
+  HeadSums(Scratch& scratch, std::int64_t rows, std::int64_t head_count)
+      : heads(head_count),
+        lanes(rows * head_count),
         partial(scratch.take<float>(kKeyBlock * Isa::kLanes)),
         sums(scratch.take<float>(rows * kKeyBlock)) {
     std::fill_n(sums, rows * kKeyBlock, 0.0f);

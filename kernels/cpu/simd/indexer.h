@@ -111,7 +111,7 @@ struct RunningStatistics {
     for (std::int64_t j = 0; j < kKeyBlock; j += Isa::kLanes) {
       const F score = load<F>(padded + j);
       most = larger(score, most);
-      not_numbers |= bits_as<Ints<Isa>>(score != score);
+      not_numbers |= bits_as<Ints<Isa>>(score != score);  // NOLINT(misc-redundant-expression): NaN
     }
     const F finite = most == -__builtin_inff() ? F{} : most;
     F total = load<F>(sum) * exp2<Isa>((before - finite) * kLog2E);

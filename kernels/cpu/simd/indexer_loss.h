@@ -52,8 +52,8 @@ struct MainWeights {
   float* key_scratch[2] = {};
   HeadSums<Isa> sums;
 
-  MainWeights(Scratch& scratch, const IndexerLossBlock& block_)
-      : block(block_),
+  MainWeights(Scratch& scratch, const IndexerLossBlock& of_block)
+      : block(of_block),
         vectors(rounded_up(block.heads, Isa::kLanes) / Isa::kLanes),
         base(scratch.take<float>(vectors * Isa::kLanes)),
         factor(scratch.take<float>(vectors * Isa::kLanes)),
@@ -150,7 +150,7 @@ struct ProductGradients {
   std::uint16_t* halves = nullptr;  ///< [kKeyBlock][columns]
   std::uint32_t* pairs = nullptr;   ///< [kKeyBlock / 2][columns]
 
-  ProductGradients(Scratch& scratch, std::int64_t columns_) : columns(columns_) {
+  ProductGradients(Scratch& scratch, std::int64_t column_count) : columns(column_count) {
     if constexpr (kInPairs) {
       halves = scratch.take<std::uint16_t>(kKeyBlock * columns);
       pairs = scratch.take<std::uint32_t>(kKeyBlock / 2 * columns);
