@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "core/tensor/convert.h"
 #include "support/parallel.h"
@@ -24,17 +25,11 @@ void run(const AttentionBlock& block, Arithmetic arithmetic) {
   (few ? code.attention_of_few : code.attention)[static_cast<std::size_t>(arithmetic)](block);
 }
 
-// What pieces of a block leave for one lane: their out, normalised, in f32, and statistics.
+// What a piece of a block leaves: out, normalised, in f32, and statistics of each lane.
 struct Partials {
-  std::vector<float> out;  // [piece][lane][width]
-  std::vector<float> max;  // [piece][lane]
+  std::vector<float> out;  // [lane][width]
+  std::vector<float> max;  // [lane]
   std::vector<float> sum;
-
-  void resize(std::size_t entries, std::size_t width) {
-    out.resize(entries * width);
-    max.resize(entries);
-    sum.resize(entries);
-  }
 };
 
 // Narrows a block's lanes to piece `piece` of `pieces` of the places that they see together.
@@ -50,8 +45,9 @@ void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces) {
   for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) {
     laned.lanes[i].begin = std::max(laned.lanes[i].begin, from);
     laned.lanes[i].end = std::min(laned.lanes[i].end, from + size);
-    if (laned.lanes[i].begin >= laned.lanes[i].end)
-      laned.lanes[i].begin = std::numeric_limits<std::int32_t>::max(), laned.lanes[i].end = 0;
+    if (laned.lanes[i].begin < laned.lanes[i].end) continue;
+    laned.lanes[i].begin = std::numeric_limits<std::int32_t>::max();
+    laned.lanes[i].end = 0;
   }
 }
 
@@ -60,21 +56,20 @@ void store_element(DType dtype, std::byte* at, float value) {
 }
 
 // Merges the pieces of one lane into its results.
-void merge(const AttentionBlock& block, std::size_t lane, const Partials& partials, std::size_t pieces) {
-  const std::size_t stride = block.lanes.size();
+void merge(const AttentionBlock& block, std::size_t lane, std::span<const Partials> pieces) {
   const auto width = static_cast<std::size_t>(block.keys.values.width);
   const QueryLane& to = block.lanes[lane];
   float max = -std::numeric_limits<float>::infinity();
-  for (std::size_t p = 0; p < pieces; ++p) {
-    if (partials.sum[p * stride + lane] != 0) max = std::max(max, partials.max[p * stride + lane]);
+  for (const Partials& piece : pieces) {
+    if (piece.sum[lane] != 0) max = std::max(max, piece.max[lane]);
   }
-  std::vector<double> weights(pieces, 0.0);
+  std::vector<double> weights(pieces.size(), 0.0);
   double sum = 0;
-  for (std::size_t p = 0; p < pieces; ++p) {
-    const std::size_t at = p * stride + lane;
-    if (partials.sum[at] == 0) continue;
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    const Partials& piece = pieces[p];
+    if (piece.sum[lane] == 0) continue;
     weights[p] =
-        static_cast<double>(partials.sum[at]) * std::exp(static_cast<double>(partials.max[at]) - static_cast<double>(max));
+        static_cast<double>(piece.sum[lane]) * std::exp(static_cast<double>(piece.max[lane]) - static_cast<double>(max));
     sum += weights[p];
   }
   if (to.max != nullptr) {
@@ -85,8 +80,8 @@ void merge(const AttentionBlock& block, std::size_t lane, const Partials& partia
   const std::int64_t bytes = size_of(block.out_dtype);
   for (std::size_t e = 0; e < width; ++e) {
     double value = 0;
-    for (std::size_t p = 0; p < pieces; ++p) {
-      if (weights[p] != 0) value += weights[p] * static_cast<double>(partials.out[(p * stride + lane) * width + e]);
+    for (std::size_t p = 0; p < pieces.size(); ++p) {
+      if (weights[p] != 0) value += weights[p] * static_cast<double>(pieces[p].out[lane * width + e]);
     }
     auto* at = const_cast<std::byte*>(to.out) + static_cast<std::int64_t>(e) * block.out_stride * bytes;
     store_element(block.out_dtype, at, sum == 0 ? 0.0f : static_cast<float>(value / sum));
@@ -105,25 +100,21 @@ void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t,
     });
     return;
   }
-  std::vector<Partials> partials(static_cast<std::size_t>(shape.count));
-  LanedBlock first;
-  for (std::size_t i = 0; i < partials.size(); ++i) {
-    fill(static_cast<std::int64_t>(i), first);
-    partials[i].resize(static_cast<std::size_t>(pieces) * first.block.lanes.size(),
-                       static_cast<std::size_t>(first.block.keys.values.width));
-  }
+  std::vector<Partials> partials(static_cast<std::size_t>(shape.count * pieces));
   parallel_for(shape.count * pieces, [&](std::int64_t task) {
     thread_local LanedBlock laned;
-    const std::int64_t piece = task % pieces;
     fill(task / pieces, laned);
-    narrow(laned, piece, pieces);
-    Partials& own = partials[static_cast<std::size_t>(task / pieces)];
+    narrow(laned, task % pieces, pieces);
+    Partials& own = partials[static_cast<std::size_t>(task)];
+    const std::size_t lanes = laned.block.lanes.size();
     const auto width = static_cast<std::size_t>(laned.block.keys.values.width);
-    for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) {
-      const std::size_t at = static_cast<std::size_t>(piece) * laned.block.lanes.size() + i;
-      laned.lanes[i].out = reinterpret_cast<const std::byte*>(&own.out[at * width]);
-      laned.lanes[i].max = &own.max[at];
-      laned.lanes[i].sum = &own.sum[at];
+    own.out.resize(lanes * width);
+    own.max.resize(lanes);
+    own.sum.resize(lanes);
+    for (std::size_t i = 0; i < lanes; ++i) {
+      laned.lanes[i].out = reinterpret_cast<const std::byte*>(&own.out[i * width]);
+      laned.lanes[i].max = &own.max[i];
+      laned.lanes[i].sum = &own.sum[i];
     }
     laned.block.out_dtype = DType::kF32;
     laned.block.out_stride = 1;
@@ -132,8 +123,9 @@ void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t,
   parallel_for(shape.count, [&](std::int64_t task) {
     thread_local LanedBlock laned;
     fill(task, laned);
-    for (std::size_t i = 0; i < laned.block.lanes.size(); ++i)
-      merge(laned.block, i, partials[static_cast<std::size_t>(task)], static_cast<std::size_t>(pieces));
+    const std::span<const Partials> own(&partials[static_cast<std::size_t>(task * pieces)],
+                                        static_cast<std::size_t>(pieces));
+    for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) merge(laned.block, i, own);
   });
 }
 

@@ -11,7 +11,6 @@
 #include "kernels/cpu/indexer_blocks.h"
 #include "kernels/cpu/key_gradients.h"
 #include "kernels/cpu/operands.h"
-#include "kernels/key_lists.h"
 #include "support/parallel.h"
 
 namespace tessera::kernels::cpu {
@@ -45,24 +44,6 @@ double keys_of_row(const std::vector<std::vector<LossRow>>& rows, const IndexerL
     count += static_cast<double>(of_batch.size());
   }
   return keys / std::max(count, 1.0);
-}
-
-template <class Slot>
-void write_list(const Tensor& indices, const LossRow& row, std::int64_t key_head, std::vector<std::int64_t>& list) {
-  const RowSegment& segment = *row.segment;
-  const auto* slots = reinterpret_cast<const Slot*>(element(indices, segment.batch, row.row, key_head));
-  list.clear();
-  for_each_listed(KeyList<Slot>{.slots = {slots, static_cast<std::size_t>(indices.size(3))},
-                                .keys = row.keys,
-                                .key_base = segment.key_base,
-                                .length = segment.length,
-                                .op = IndexerLossCall::kName,
-                                .batch = segment.batch,
-                                .row = row.row,
-                                .key_head = key_head},
-                  [&](std::int64_t begin, std::int64_t end) {
-                    for (std::int64_t key = begin; key < end; ++key) list.push_back(key);
-                  });
 }
 
 }  // namespace
@@ -143,8 +124,7 @@ IndexerLossResult indexer_kl_loss(const IndexerLossCall& call) {
       block.max = max.data<float>() + statistics;
       block.sum = sum.data<float>() + statistics;
       if (indices) {
-        if (indices->dtype() == DType::kI32) write_list<std::int32_t>(*indices, row, key_head, list);
-        else write_list<std::int64_t>(*indices, row, key_head, list);
+        list_rows(IndexerLossCall::kName, *indices, 1, *row.segment, row.row, key_head, list);
         block.keys.list = list.data();
         block.begin = 0;
         block.end = static_cast<std::int64_t>(list.size());

@@ -129,16 +129,6 @@ std::size_t arithmetic_for(const Tensor& query) {
       arithmetic_of(query.dtype(), std::numeric_limits<double>::infinity()));  // scores are exact products, summed in f32
 }
 
-// Whether each of the rows [b, s] is one of the plan's, as far as is easily seen.
-bool covers_all_rows(const RowPlan& plan, std::int64_t b, std::int64_t s) {
-  std::int64_t next = 0;
-  for (const RowSegment& segment : plan.segments) {
-    if (segment.batch * s + segment.row != next) return false;
-    next += segment.count;
-  }
-  return next == b * s;
-}
-
 // What rows without keys get.
 void write_none(IndexerResult& result) {
   std::ranges::fill(result.indices.span<std::int32_t>(), -1);

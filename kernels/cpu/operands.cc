@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kernels/key_lists.h"
+
 namespace tessera::kernels::cpu {
 
 std::string storage_refusal(std::span<const NamedTensor> tensors) {
@@ -34,14 +36,39 @@ KeyRows key_rows(const Tensor& keys, std::int64_t batch, std::int64_t head, cons
   return rows;
 }
 
-Tensor rows_of_plan(const RowPlan& plan, const Shape& shape, DType dtype) {
+bool covers_all_rows(const RowPlan& plan, std::int64_t b, std::int64_t s) {
   std::int64_t next = 0;  // counted through all batch entries
-  bool gap = false;
   for (const RowSegment& segment : plan.segments) {
-    gap = gap || segment.batch * shape[1] + segment.row != next;
+    if (segment.batch * s + segment.row != next) return false;
     next += segment.count;
   }
-  return gap || next != shape[0] * shape[1] ? Tensor::zeros(shape, dtype) : Tensor::uninitialized(shape, dtype);
+  return next == b * s;
+}
+
+Tensor rows_of_plan(const RowPlan& plan, const Shape& shape, DType dtype) {
+  return covers_all_rows(plan, shape[0], shape[1]) ? Tensor::uninitialized(shape, dtype) : Tensor::zeros(shape, dtype);
+}
+
+void list_rows(std::string_view op, const Tensor& indices, std::int64_t block_size, const RowSegment& segment,
+               std::int64_t row, std::int64_t key_head, std::vector<std::int64_t>& rows) {
+  rows.clear();
+  const std::byte* list = element(indices, segment.batch, row, key_head);
+  const auto write = [&]<class Slot>(const Slot* slots) {
+    const KeyList<Slot> read{.slots = {slots, static_cast<std::size_t>(indices.size(3))},
+                             .block_size = block_size,
+                             .keys = keys_of(segment, row - segment.row),
+                             .key_base = segment.key_base,
+                             .length = segment.length,
+                             .op = op,
+                             .batch = segment.batch,
+                             .row = row,
+                             .key_head = key_head};
+    for_each_listed(read, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t key = begin; key < end; ++key) rows.push_back(key);
+    });
+  };
+  if (indices.dtype() == DType::kI32) write(reinterpret_cast<const std::int32_t*>(list));
+  else write(reinterpret_cast<const std::int64_t*>(list));
 }
 
 std::vector<LaneRange> lane_ranges(const RowPlan& plan, std::int64_t group, std::int64_t most) {

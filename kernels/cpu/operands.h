@@ -38,6 +38,11 @@ inline std::byte* element(Tensor& tensor, std::int64_t a, std::int64_t b, std::i
 /// table [b, m] of i64, which must outlive the result.
 KeyRows key_rows(const Tensor& keys, std::int64_t batch, std::int64_t head, const std::optional<Tensor>& block_table);
 
+/// Writes the rows of the key tensor that a query row's list names to `rows`. @param indices [b, s, k, c], each list together
+/// @throws Error "index-out-of-range" in the name of `op`
+void list_rows(std::string_view op, const Tensor& indices, std::int64_t block_size, const RowSegment& segment,
+               std::int64_t row, std::int64_t key_head, std::vector<std::int64_t>& rows);
+
 /// Some rows of a segment with all query heads of a key head: lanes [first, first + count) of the segment's count * group
 /// lanes, lane x being query head x % group of row x / group.
 struct LaneRange {
@@ -56,6 +61,9 @@ struct LaneRange {
     return {segment->key_base + keys.begin, segment->key_base + keys.end};
   }
 };
+
+/// Whether each of the rows [b, s] is one of the plan's, as far as is easily seen: where segments follow one another.
+bool covers_all_rows(const RowPlan& plan, std::int64_t b, std::int64_t s);
 
 /// A result [b, s, ...] in which a plan's rows will be written: the others are zeros.
 Tensor rows_of_plan(const RowPlan& plan, const Shape& shape, DType dtype);

@@ -5,30 +5,6 @@
 #include "kernels/key_lists.h"
 
 namespace tessera::kernels::cpu {
-namespace {
-
-template <class Slot>
-void list_rows(const SparseAttentionCall& call, const Tensor& indices, const ListedRow& row,
-               std::vector<std::int64_t>& list) {
-  const RowSegment& segment = *row.segment;
-  const auto* slots = reinterpret_cast<const Slot*>(element(indices, segment.batch, row.row, row.key_head));
-  const KeyList<Slot> read{.slots = {slots, static_cast<std::size_t>(indices.size(3))},
-                           .block_size = call.block_size,
-                           .keys = keys_of(segment, row.row - segment.row),
-                           .key_base = segment.key_base,
-                           .length = segment.length,
-                           .op = SparseAttentionCall::kName,
-                           .batch = segment.batch,
-                           .row = row.row,
-                           .key_head = row.key_head};
-  list.clear();
-  for_each_listed(read, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t key = begin; key < end; ++key) list.push_back(key);
-  });
-}
-
-}  // namespace
-
 SparseCall::SparseCall(const SparseAttentionCall& call, const Sizes& size)
     : call_(call),
       indices_(call.indices.contiguous()),
@@ -58,8 +34,7 @@ ListedRow SparseCall::at(std::int64_t block) const {
 
 void SparseCall::fill(LanedBlock& result, const ListedRow& row) const {
   const std::int64_t batch = row.segment->batch;
-  if (indices_.dtype() == DType::kI32) list_rows<std::int32_t>(call_, indices_, row, result.list);
-  else list_rows<std::int64_t>(call_, indices_, row, result.list);
+  list_rows(SparseAttentionCall::kName, indices_, call_.block_size, *row.segment, row.row, row.key_head, result.list);
   for (std::int64_t i = 0; i < row.count; ++i) {
     QueryLane& lane = result.lanes[static_cast<std::size_t>(i)];
     lane = {};

@@ -26,12 +26,11 @@ struct LaneOperand {
   std::int64_t row_stride = 0;
 
   template <class Address>
-  LaneOperand(Scratch& scratch, const LaneGroup<Isa>& group, std::int64_t row_width, std::int64_t stride, bool negate,
-              Address address)
+  LaneOperand(Scratch& scratch, const LaneGroup<Isa>& group, std::int64_t row_width, std::int64_t stride, Address address)
       : width(row_width), row_stride(rounded_up(row_width, Isa::kLanes) + Isa::kLanes) {
     constexpr std::int64_t kDepth = MathOf<Isa, kType>::kDepth;
     auto* transposed = scratch.take<Element>(rounded_up(width, kDepth) / kDepth * group.columns());
-    transpose_rows<Isa, kType>(group.count, group.columns(), width, stride, negate, address, transposed);
+    transpose_rows<Isa, kType>(group.count, group.columns(), width, stride, false, address, transposed);
     across = transposed;
     auto* copied = scratch.take<Element>(rounded_up(group.columns(), kDepth) / kDepth * row_stride);
     for (std::int64_t i = 0; i < group.columns(); i += kDepth) {
@@ -197,13 +196,13 @@ void attend_backward(const GradientBlock& block) {
     for (int part = 0; part < 2; ++part) {
       const std::int64_t width = keys.parts[part].width;
       if (width == 0) continue;
-      own.queries[part] = LaneOperand<Isa, kType>(scratch, group, width, forward.element_strides[part], false,
+      own.queries[part] = LaneOperand<Isa, kType>(scratch, group, width, forward.element_strides[part],
                                                   [&](std::int64_t i) { return lane(i).parts[part]; });
       const std::int64_t numbers = rounded_up(width, Isa::kTileRows) * group.columns();
       own.grad_queries[part] = scratch.take<float>(numbers);
       std::fill_n(own.grad_queries[part], numbers, 0.0f);
     }
-    own.grad_out = LaneOperand<Isa, kType>(scratch, group, keys.values.width, block.grad_out_stride, false,
+    own.grad_out = LaneOperand<Isa, kType>(scratch, group, keys.values.width, block.grad_out_stride,
                                            [&](std::int64_t i) { return lane(i).grad_out; });
     for (std::int64_t i = 0; i < group.columns(); ++i) {
       own.base[i] = own.factor[i] = own.grad_dot_out[i] = 0;

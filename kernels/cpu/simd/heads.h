@@ -10,22 +10,11 @@
 
 #include "kernels/cpu/indexer_blocks.h"
 #include "kernels/cpu/simd/few.h"
+#include "kernels/cpu/simd/lanes.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/cpu/simd/tile.h"
 
 namespace tessera::kernels::cpu {
-
-/// Calls `visit(first, count)` for vectors in groups of up to three, as tiles take them, of nearly the same number.
-template <class Isa, class Visit>
-void for_each_group(std::int64_t vectors, Visit visit) {
-  const std::int64_t groups = rounded_up(vectors, 3) / 3;
-  std::int64_t first = 0;
-  for (std::int64_t g = 0; g < groups; ++g) {
-    const int own = static_cast<int>(vectors / groups + (g < vectors % groups ? 1 : 0));
-    visit(first, own);
-    first += own;
-  }
-}
 
 /// Asks for the rows of places [from, to), which will be read soon.
 template <class Isa, DType kType>

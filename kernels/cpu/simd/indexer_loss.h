@@ -214,7 +214,7 @@ void index_loss(const IndexerLossBlock& block) {
   heads.count = block.index_heads;
   heads.vectors = static_cast<int>(rounded_up(block.index_heads, Isa::kLanes) / Isa::kLanes);
   const std::int64_t columns = heads.columns();
-  const LaneOperand<Isa, kType> queries(scratch, heads, width, block.index_element_stride, false, [&](std::int64_t head) {
+  const LaneOperand<Isa, kType> queries(scratch, heads, width, block.index_element_stride, [&](std::int64_t head) {
     return block.index_query + head * block.index_head_stride;
   });
   float* weights = scratch.take<float>(columns);

@@ -9,6 +9,18 @@
 
 namespace tessera::kernels::cpu {
 
+/// Calls `visit(first, count)` for vectors in groups of up to three, as tiles take them, of nearly the same number.
+template <class Isa, class Visit>
+void for_each_group(std::int64_t vectors, Visit visit) {
+  const std::int64_t groups = rounded_up(vectors, 3) / 3;
+  std::int64_t first = 0;
+  for (std::int64_t g = 0; g < groups; ++g) {
+    const int own = static_cast<int>(vectors / groups + (g < vectors % groups ? 1 : 0));
+    visit(first, own);
+    first += own;
+  }
+}
+
 /// Up to three vectors of lanes. Lanes behind a block's last one repeat it.
 template <class Isa>
 struct LaneGroup {
@@ -40,14 +52,11 @@ struct LaneGroups {
   explicit LaneGroups(std::span<const QueryLane> lanes) {
     const auto all = static_cast<std::int64_t>(lanes.size());
     const std::int64_t vectors = rounded_up(all, Isa::kLanes) / Isa::kLanes;
-    count = rounded_up(vectors, 3) / 3;
-    std::int64_t first = 0;
-    for (std::int64_t g = 0; g < count; ++g) {
-      LaneGroup<Isa>& group = groups[g];
-      group.vectors = static_cast<int>(vectors / count + (g < vectors % count ? 1 : 0));
-      group.first = first;
-      group.count = std::min<std::int64_t>(group.columns(), all - first);
-      first += group.count;
+    for_each_group<Isa>(vectors, [&](std::int64_t vector, int own) {
+      LaneGroup<Isa>& group = groups[count++];
+      group.vectors = own;
+      group.first = vector * Isa::kLanes;
+      group.count = std::min<std::int64_t>(group.columns(), all - group.first);
       group.least_begin = group.least_end = INT64_MAX;
       for (std::int64_t i = 0; i < group.columns(); ++i) {
         const QueryLane& lane = lanes[static_cast<std::size_t>(group.first + std::min(i, group.count - 1))];
@@ -58,7 +67,7 @@ struct LaneGroups {
         group.least_end = std::min(group.least_end, lane.end);
         group.most_end = std::max(group.most_end, lane.end);
       }
-    }
+    });
   }
 };
 
