@@ -6,6 +6,7 @@
 #include <span>
 
 #include "core/tensor/convert.h"
+#include "kernels/cpu/operands.h"
 #include "support/parallel.h"
 
 namespace tessera::kernels::cpu {
@@ -13,7 +14,6 @@ namespace {
 
 // Pieces that the places of each block are cut into.
 std::int64_t pieces_of(const BlocksShape& shape) {
-  constexpr std::int64_t kTasks = 32;          // keep many threads busy
   constexpr std::int64_t kLeastPlaces = 1024;  // of a piece: else merging costs more than it gains
   if (shape.count == 0) return 1;
   return std::clamp<std::int64_t>(kTasks / shape.count, 1, std::max<std::int64_t>(shape.most_places / kLeastPlaces, 1));

@@ -9,7 +9,6 @@ namespace {
 // is converted seldom, but less where that leaves too few blocks for many threads.
 std::int64_t block_lanes(const AttentionCall& call, const Sizes& size) {
   constexpr std::int64_t kMany = 192;
-  constexpr std::int64_t kTasks = 32;
   std::int64_t lanes = 0;
   for (const RowSegment& segment : call.plan.segments) lanes += segment.count * size['n'];
   return lanes >= kTasks * kMany ? kMany : kMany / 2;

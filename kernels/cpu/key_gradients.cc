@@ -13,7 +13,6 @@ constexpr std::int64_t kWidestVector = 16;
 }  // namespace
 
 std::int64_t gradient_parts(std::int64_t heads, std::int64_t blocks, std::int64_t numbers) {
-  constexpr std::int64_t kTasks = 32;                           // keep many threads busy
   constexpr std::int64_t kMostNumbers = std::int64_t{1} << 26;  // 256 MiB
   constexpr std::int64_t kBlocksOfPart = 16;                    // else adding up parts costs more than they gain
   const std::int64_t wanted = kTasks / std::max<std::int64_t>(heads, 1);

@@ -49,7 +49,6 @@ class IndexerRows {
         key_heads_(size['k']),
         most_keys_(size['t']),
         ranges_(lane_ranges(call.plan, 1, rows_of_block(size['g']))) {
-    constexpr std::int64_t kTasks = 32;          // keep many threads busy
     constexpr std::int64_t kLeastPlaces = 2048;  // of a piece: else merging costs more than it gains
     if (block_count() == 0) return;
     const std::int64_t most = most_keys_ / std::max(kLeastPlaces, 4 * std::min(count, most_keys_));

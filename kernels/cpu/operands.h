@@ -16,6 +16,10 @@
 
 namespace tessera::kernels::cpu {
 
+/// Tasks that keep many threads busy: calls are cut into at least as many where that pays, whatever the number of threads, on which
+/// no number may depend.
+inline constexpr std::int64_t kTasks = 32;
+
 /// An operand of a call, to be looked at before the call is checked.
 struct NamedTensor {
   std::string_view name;
