@@ -23,6 +23,17 @@ const Leaves& avx512_leaves();
 const Leaves& avx512_bf16_leaves();
 #endif
 
+namespace {
+
+#if defined(__x86_64__)
+// Whether the machine multiplies pairs of bf16 as fast as floats. Intel's processors with bf16 dot products issue one every
+// other cycle, floats two a cycle (Sapphire Rapids: 1.34 against 5.46 G/s), so that bf16 is multiplied as floats nearly twice
+// as fast; Cooper Lake alone was made for them. By name and not by a measurement, for no number may depend on the moment.
+bool fast_dot_products() { return __builtin_cpu_is("intel") == 0 || __builtin_cpu_is("cooperlake") != 0; }
+#endif
+
+}  // namespace
+
 std::vector<const Leaves*> available_leaves() {
   std::vector<const Leaves*> available;
 #if defined(__x86_64__)
@@ -30,8 +41,9 @@ std::vector<const Leaves*> available_leaves() {
   const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
                       __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0;
-  if (avx512 && __builtin_cpu_supports("avx512bf16") != 0) available.push_back(&avx512_bf16_leaves());
   if (avx512) available.push_back(&avx512_leaves());
+  if (avx512 && __builtin_cpu_supports("avx512bf16") != 0)
+    available.insert(fast_dot_products() ? available.begin() : available.end(), &avx512_bf16_leaves());
   if (avx2) available.push_back(&avx2_leaves());
 #endif
   available.push_back(&generic_leaves());
