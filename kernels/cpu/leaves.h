@@ -32,6 +32,7 @@ struct KeyRows {
     return pages == nullptr ? base + r * row_stride
                             : base + pages[r / page_rows] * page_stride + r % page_rows * row_stride;
   }
+  bool operator==(const KeyRows&) const = default;
 };
 
 /// The keys of a block: place p is row `list[p]` of keys and values, or without a list row p. A score is the sum of its

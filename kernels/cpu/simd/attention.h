@@ -117,11 +117,9 @@ void attend(const AttentionBlock& block) {
     for (int part = 0; part < 2; ++part) {
       const std::int64_t width = block.keys.parts[part].width;
       if (width == 0) continue;
-      auto* queries = scratch.take<Element>(rounded_up(width, Math::kDepth) / Math::kDepth * columns);
-      transpose_rows<Isa, kType>(
-          group.count, columns, width, block.element_strides[part], block.scale < 0,
-          [&](std::int64_t i) { return block.lanes[static_cast<std::size_t>(group.first + i)].parts[part]; }, queries);
-      own.queries[part] = queries;
+      own.queries[part] =
+          transposed_rows<Isa, kType>(scratch, group, width, block.element_strides[part], block.scale < 0,
+                                      [&](std::int64_t i) { return block.lanes[static_cast<std::size_t>(i)].parts[part]; });
     }
     own.out = scratch.take<float>(value_rows * columns);
     std::fill_n(own.out, value_rows * columns, 0.0f);
@@ -140,23 +138,31 @@ void attend(const AttentionBlock& block) {
 
   const float scale = std::abs(block.scale) * kLog2E;
   const bool masked = block.lanes[0].mask != nullptr;
+  const bool latent = block.keys.values == block.keys.parts[0];  // keys are their own values
   for (std::int64_t from = begin; from < end;) {
     const std::int64_t to = std::min(end, from - from % kKeyBlock + kKeyBlock);
     const std::int64_t count = to - from;
     RowPointers keys[2];
-    for (int part = 0; part < 2; ++part) {
-      if (block.keys.parts[part].width > 0)
-        keys[part] = rows_along_width<Isa, kType>(block.keys.parts[part], block.keys, from, count, part_scratch[part]);
+    RowPointers values;
+    if (latent) {
+      const RowsBothWays rows =
+          rows_both_ways<Isa, kType>(block.keys.values, block.keys, from, count, part_scratch[0], value_scratch);
+      keys[0] = rows.along;
+      values = rows.across;
+    } else {
+      keys[0] = rows_along_width<Isa, kType>(block.keys.parts[0], block.keys, from, count, part_scratch[0]);
+      values = rows_across<Isa, kType>(block.keys.values, block.keys, from, count, value_scratch);
     }
-    const RowPointers values = rows_across<Isa, kType>(block.keys.values, block.keys, from, count, value_scratch);
+    if (block.keys.parts[1].width > 0)
+      keys[1] = rows_along_width<Isa, kType>(block.keys.parts[1], block.keys, from, count, part_scratch[1]);
     for (std::int64_t g = 0; g < lanes.count; ++g) {
       const LaneGroup<Isa>& group = lanes.groups[g];
       if (!group.sees(from, to)) continue;
       RunningSoftmax<Isa, kType>& own = running[g];
       const std::int64_t seen = std::min(to, group.most_end) - from;
-      multiply_parts<Isa, kType>(keys, block.keys, seen, own.queries, group, scores);
+      multiply_parts<Isa, kType>({&keys[0], &keys[1]}, block.keys, seen, own.queries, group, scores, group.columns());
       const bool plain = !masked && group.sees_all(from, from + seen);
-      if (!plain) scale_and_mask(block, group, from, seen, scale, scores);
+      if (!plain) scale_and_mask(block, group, from, seen, scale, scores, group.columns());
       auto* weights = reinterpret_cast<Element*>(scores);  // rows become weights in place
       const float rest = plain ? scale : 1.0f;
       if (factors == nullptr) {

@@ -13,30 +13,27 @@
 
 namespace tessera::kernels::cpu {
 
-/// One operand of a group's lanes in both forms that products take: across lanes, B of the scores; and as rows, B of the
-/// keys' gradients.
+/// Lanes as the rows of B: [lanes][row_stride], in pairs of lanes [lanes / 2][row_stride], whole vectors of lanes and 0
+/// behind the last one.
 template <class Isa, DType kType>
-struct LaneOperand {
+struct LaneRows {
   using Element = typename MathOf<Isa, kType>::Element;
 
-  const Element* across = nullptr;  ///< [width][columns]
-  const Element* rows =
-      nullptr;  ///< [columns][row_stride], in pairs of rows [columns / 2][row_stride]; 0 behind the last lane
+  const Element* rows = nullptr;
   std::int64_t width = 0;
   std::int64_t row_stride = 0;
 
+  /// @param address of a lane's row, its elements `stride` apart
   template <class Address>
-  LaneOperand(Scratch& scratch, const LaneGroup<Isa>& group, std::int64_t row_width, std::int64_t stride, Address address)
+  LaneRows(Scratch& scratch, std::int64_t lanes, std::int64_t row_width, std::int64_t stride, Address address)
       : width(row_width), row_stride(rounded_up(row_width, Isa::kLanes) + Isa::kLanes) {
     constexpr std::int64_t kDepth = MathOf<Isa, kType>::kDepth;
-    auto* transposed = scratch.take<Element>(rounded_up(width, kDepth) / kDepth * group.columns());
-    transpose_rows<Isa, kType>(group.count, group.columns(), width, stride, false, address, transposed);
-    across = transposed;
-    auto* copied = scratch.take<Element>(rounded_up(group.columns(), kDepth) / kDepth * row_stride);
-    for (std::int64_t i = 0; i < group.columns(); i += kDepth) {
+    const std::int64_t padded = rounded_up(lanes, Isa::kLanes);
+    auto* copied = scratch.take<Element>(rounded_up(padded, kDepth) / kDepth * row_stride);
+    for (std::int64_t i = 0; i < padded; i += kDepth) {
       Element* to = copied + i / kDepth * row_stride;
       const auto words = [&](std::int64_t lane, std::int64_t d) {
-        return lane < group.count ? row_words<Isa, kType>(address(lane), stride, d, width) : Words<Isa>{};
+        return lane < lanes ? row_words<Isa, kType>(address(lane), stride, d, width) : Words<Isa>{};
       };
       for (std::int64_t d = 0; d < width; d += kDepth * Isa::kLanes) {
         if constexpr (kDepth == 2) {
@@ -50,18 +47,18 @@ struct LaneOperand {
     }
     rows = copied;
   }
-  LaneOperand() = default;
+  LaneRows() = default;
 };
 
 /// What the gradient keeps for a group of lanes.
 template <class Isa, DType kType>
 struct GradientLanes {
-  LaneOperand<Isa, kType> queries[2];
-  LaneOperand<Isa, kType> grad_out;
-  float* grad_queries[2] = {};                ///< dQ^T [width][columns]
-  float base[LaneGroup<Isa>::kMost];          ///< weight = exp2(score - base) * factor
-  float factor[LaneGroup<Isa>::kMost];        ///< 0 behind the last lane and for lanes without keys
-  float grad_dot_out[LaneGroup<Isa>::kMost];  ///< times the scale
+  const typename MathOf<Isa, kType>::Element* queries[2] = {};     ///< [width][columns]
+  const typename MathOf<Isa, kType>::Element* grad_out = nullptr;  ///< likewise
+  float* grad_queries[2] = {};                                     ///< dQ^T [width][columns]
+  float base[LaneGroup<Isa>::kMost];                               ///< weight = exp2(score - base) * factor
+  float factor[LaneGroup<Isa>::kMost];                             ///< 0 behind the last lane and for lanes without keys
+  float grad_dot_out[LaneGroup<Isa>::kMost];                       ///< times the scale
 };
 
 /// rowsum(grad_out * out)
@@ -83,92 +80,112 @@ float dot_rows(const GradientBlock& block, const QueryLane& lane) {
   return static_cast<float>(total);
 }
 
-/// A group's weights and score gradients of some places, as the products that follow read them.
-template <class Isa, DType kType>
-struct ScoreGradients {
-  using Element = typename MathOf<Isa, kType>::Element;
-
-  RowPointers weights;    ///< rows [columns] of the places: A of the values' gradient
-  RowPointers gradients;  ///< likewise, of the scores: A of the keys' gradient
-  const Element* across =
-      nullptr;  ///< gradients of the scores [count][columns], in pairs [count / 2][columns]: B of the queries' gradient
+/// B of a product.
+template <class Element>
+struct Columns {
+  const Element* elements = nullptr;
+  std::int64_t stride = 0;
 };
 
-/// Weights P = exp2(scale * S - base) * factor in place of S, and `grad_scale` dS = P (grad_scale dP - grad_scale D) in
-/// place of dP.
+/// For one group's lanes of `count` rows, `stride` floats apart: weights P = exp2(scale * S - base) * factor in place of
+/// scores S, and `grad_scale` dS = P (grad_scale dP - grad_scale D) in place of dP. In pairs, a row's bf16 stand in the
+/// first half of its floats: lane i takes two of the bytes that lane i / 2 is done with.
+/// @param pairs [count / 2][columns], where the gradients of scores go in pairs of rows
+/// @returns the gradients of the scores as B of the queries' gradient
 template <class Isa, DType kType, bool kDropped>
-ScoreGradients<Isa, kType> differentiate(const LaneGroup<Isa>& group, const GradientLanes<Isa, kType>& own,
-                                         std::int64_t count, float scale, float grad_scale, const float* factors,
-                                         float* scores, float* grads, std::uint32_t* pairs, const float* zeros) {
+Columns<typename MathOf<Isa, kType>::Element> differentiate(const LaneGroup<Isa>& group,
+                                                            const GradientLanes<Isa, kType>& own, std::int64_t count,
+                                                            std::int64_t stride, float scale, float grad_scale,
+                                                            const float* factors, float* scores, float* grads,
+                                                            std::uint32_t* pairs) {
   using F = Floats<Isa>;
   using W = Words<Isa>;
   constexpr bool kInPairs = MathOf<Isa, kType>::kDepth == 2;
   const std::int64_t columns = group.columns();
-  const auto at = [columns](auto* matrix, std::int64_t j, std::int64_t lane) { return matrix + j * columns + lane; };
   for (std::int64_t lane = 0; lane < columns; lane += Isa::kLanes) {
     const F base = load<F>(own.base + lane);
     const F factor = load<F>(own.factor + lane);
     const F dot = load<F>(own.grad_dot_out + lane);
+    const std::int64_t column = group.first + lane;
     W before{};
     for (std::int64_t j = 0; j < count; ++j) {
-      const F weight = exp2<Isa>(load<F>(at(scores, j, lane)) * scale - base) * factor;
-      F grad = load<F>(at(grads, j, lane));
+      float* scores_of = scores + j * stride;
+      float* grads_of = grads + j * stride;
+      const F weight = exp2<Isa>(load<F>(scores_of + column) * scale - base) * factor;
+      F grad = load<F>(grads_of + column);
       F kept = weight;
       if constexpr (kDropped) {
-        const F drop = load<F>(at(factors, j, lane));
+        const F drop = load<F>(factors + j * columns + lane);
         kept = weight * drop;
         grad = grad * drop;
       }
       const F score_grad = weight * (grad * grad_scale - dot);
       if constexpr (kInPairs) {
-        // Rows of bf16 in the first half of the rows of floats; beside them, pairs of rows.
         const W row = rounded_above<Isa>(score_grad);
-        store(reinterpret_cast<std::uint16_t*>(at(scores, j, 0)) + lane, upper_halves<Isa>(rounded_above<Isa>(kept)));
-        store(reinterpret_cast<std::uint16_t*>(at(grads, j, 0)) + lane, upper_halves<Isa>(row));
-        if (j % 2 == 1) store(at(pairs, j / 2, lane), before >> 16 | (row & 0xFFFF0000u));
-        else if (j + 1 == count) store(at(pairs, j / 2, lane), row >> 16);
+        store(reinterpret_cast<std::uint16_t*>(scores_of) + column, upper_halves<Isa>(rounded_above<Isa>(kept)));
+        store(reinterpret_cast<std::uint16_t*>(grads_of) + column, upper_halves<Isa>(row));
+        std::uint32_t* pair = pairs + j / 2 * columns + lane;
+        if (j % 2 == 1) store(pair, before >> 16 | (row & 0xFFFF0000u));
+        else if (j + 1 == count) store(pair, row >> 16);
         before = row;
       } else {
-        store(at(scores, j, lane), kept);
-        store(at(grads, j, lane), score_grad);
+        store(scores_of + column, kept);
+        store(grads_of + column, score_grad);
       }
     }
   }
-  ScoreGradients<Isa, kType> result;
-  for (std::int64_t j = 0; j < count; ++j) {
-    result.weights.rows[j] = at(scores, j, 0);
-    result.gradients.rows[j] = at(grads, j, 0);
+  if constexpr (kInPairs) return {pairs, columns};
+  else return {grads + group.first, stride};
+}
+
+/// Some of a block's lanes, whole vectors.
+struct LaneSpan {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+
+/// What `differentiate` left in `matrix`, for some lanes: A of a product, padded with rows of zeros to whole tiles.
+template <class Isa, DType kType>
+RowPointers lane_columns(const float* matrix, std::int64_t stride, LaneSpan lanes, std::int64_t count, const float* zeros) {
+  using Math = MathOf<Isa, kType>;
+  RowPointers result;
+  for (std::int64_t j = 0; j < rounded_up(count, Isa::kTileRows); ++j) {
+    const float* row = j < count ? matrix + j * stride : zeros;
+    result.rows[j] = reinterpret_cast<const typename Math::Element*>(row) + lanes.first / Math::kDepth;
   }
-  for (std::int64_t j = count; j < rounded_up(count, Isa::kTileRows); ++j)
-    result.weights.rows[j] = result.gradients.rows[j] = zeros;
-  if constexpr (kInPairs) result.across = pairs;
-  else result.across = grads;
   return result;
 }
 
-/// Adds A B to the gradients of `count` places: A [places][lanes], B the lanes' rows. Whole tiles of places that follow one
-/// another are added in place; those of a list, which may repeat, and the rest one by one.
+/// Adds A B to the gradients of `count` places: A [places][lanes], B some of `b`'s lanes. Whole tiles of places that follow
+/// one another are added in place; those of a list, which may repeat, and the rest one by one, asked for while they are
+/// multiplied.
 template <class Isa, DType kType>
-void add_to_keys(const RowPointers& a, const LaneOperand<Isa, kType>& b, const LaneGroup<Isa>& group, const BlockKeys& keys,
-                 std::int64_t place, std::int64_t count, const GradientRows& rows, float* scratch) {
+void add_to_keys(const RowPointers& a, const LaneRows<Isa, kType>& b, LaneSpan lanes, const BlockKeys& keys,
+                 std::int64_t place, std::int64_t count, const GradientRows& rows) {
   using Math = MathOf<Isa, kType>;
   using F = Floats<Isa>;
   const std::int64_t vectors = rounded_up(b.width, Isa::kLanes) / Isa::kLanes;
   const std::int64_t in_place = keys.list == nullptr ? count / Isa::kTileRows * Isa::kTileRows : 0;
-  const std::int64_t others = rounded_up(count - in_place, Isa::kTileRows);
-  const std::int64_t depth = group.columns() / Math::kDepth;
+  const std::int64_t depth = lanes.count / Math::kDepth;
+  float tile[std::size_t{Isa::kTileRows} * 3 * std::size_t{Isa::kLanes}];
   for (std::int64_t v = 0; v < vectors; v += 3) {
     const int taken = static_cast<int>(std::min<std::int64_t>(3, vectors - v));
     const std::int64_t column = v * Isa::kLanes;
     const std::int64_t width = taken * Isa::kLanes;
-    multiply<Isa, Math, Along::kRows, true>(a.rows, in_place, depth, b.rows + column, b.row_stride,
+    const auto* lane_rows = b.rows + lanes.first / Math::kDepth * b.row_stride + column;
+    multiply<Isa, Math, Along::kRows, true>(a.rows, in_place, depth, lane_rows, b.row_stride,
                                             rows.base + place * rows.row_stride + column, rows.row_stride, taken);
-    multiply<Isa, Math, Along::kRows, false>(a.rows + in_place, others, depth, b.rows + column, b.row_stride, scratch,
-                                             width, taken);
-    for (std::int64_t j = in_place; j < count; ++j) {
-      float* to = rows.base + keys.row(place + j) * rows.row_stride + column;
-      const float* from = scratch + (j - in_place) * width;
-      for (std::int64_t i = 0; i < width; i += Isa::kLanes) store(to + i, load<F>(to + i) + load<F>(from + i));
+    for (std::int64_t first = in_place; first < count; first += Isa::kTileRows) {
+      const std::int64_t own = std::min<std::int64_t>(Isa::kTileRows, count - first);
+      const auto to = [&](std::int64_t j) { return rows.base + keys.row(place + first + j) * rows.row_stride + column; };
+      for (std::int64_t j = 0; j < own; ++j)
+        prefetch_row<Isa>(reinterpret_cast<const std::byte*>(to(j)), width * static_cast<std::int64_t>(sizeof(float)));
+      multiply<Isa, Math, Along::kRows, false>(a.rows + first, Isa::kTileRows, depth, lane_rows, b.row_stride, tile, width,
+                                               taken);
+      for (std::int64_t j = 0; j < own; ++j) {
+        for (std::int64_t i = 0; i < width; i += Isa::kLanes)
+          store(to(j) + i, load<F>(to(j) + i) + load<F>(tile + j * width + i));
+      }
     }
   }
 }
@@ -179,51 +196,60 @@ void attend_backward(const GradientBlock& block) {
   const AttentionBlock& forward = block.forward;
   const BlockKeys& keys = forward.keys;
   const LaneGroups<Isa> lanes(forward.lanes);
-  constexpr std::int64_t kColumns = LaneGroup<Isa>::kMost;
+  const auto lane_count = static_cast<std::int64_t>(forward.lanes.size());
+  const std::int64_t columns = rounded_up(lane_count, Isa::kLanes);  // of all groups
+  constexpr std::int64_t kGroupColumns = LaneGroup<Isa>::kMost;
   const float scale = std::abs(forward.scale) * kLog2E;
   const bool masked = forward.lanes[0].mask != nullptr;
 
   Scratch scratch;
+  const auto lane = [&](std::int64_t i) -> const QueryLane& { return forward.lanes[static_cast<std::size_t>(i)]; };
+  LaneRows<Isa, kType> query_rows[2];
+  for (int part = 0; part < 2; ++part) {
+    if (keys.parts[part].width == 0) continue;
+    query_rows[part] = LaneRows<Isa, kType>(scratch, lane_count, keys.parts[part].width, forward.element_strides[part],
+                                            [&](std::int64_t i) { return lane(i).parts[part]; });
+  }
+  const LaneRows<Isa, kType> grad_out_rows(scratch, lane_count, keys.values.width, block.grad_out_stride,
+                                           [&](std::int64_t i) { return lane(i).grad_out; });
   GradientLanes<Isa, kType> prepared[LaneGroups<Isa>::kMost];
   std::int64_t begin = INT64_MAX;
   std::int64_t end = 0;
   for (std::size_t g = 0; g < static_cast<std::size_t>(lanes.count); ++g) {
     const LaneGroup<Isa>& group = lanes.groups[g];
     GradientLanes<Isa, kType>& own = prepared[g];
-    const auto lane = [&](std::int64_t i) -> const QueryLane& {
-      return forward.lanes[static_cast<std::size_t>(group.first + i)];
-    };
     for (int part = 0; part < 2; ++part) {
       const std::int64_t width = keys.parts[part].width;
       if (width == 0) continue;
-      own.queries[part] = LaneOperand<Isa, kType>(scratch, group, width, forward.element_strides[part],
-                                                  [&](std::int64_t i) { return lane(i).parts[part]; });
+      own.queries[part] = transposed_rows<Isa, kType>(scratch, group, width, forward.element_strides[part], false,
+                                                      [&](std::int64_t i) { return lane(i).parts[part]; });
       const std::int64_t numbers = rounded_up(width, Isa::kTileRows) * group.columns();
       own.grad_queries[part] = scratch.take<float>(numbers);
       std::fill_n(own.grad_queries[part], numbers, 0.0f);
     }
-    own.grad_out = LaneOperand<Isa, kType>(scratch, group, keys.values.width, block.grad_out_stride,
-                                           [&](std::int64_t i) { return lane(i).grad_out; });
+    own.grad_out = transposed_rows<Isa, kType>(scratch, group, keys.values.width, block.grad_out_stride, false,
+                                               [&](std::int64_t i) { return lane(i).grad_out; });
     for (std::int64_t i = 0; i < group.columns(); ++i) {
       own.base[i] = own.factor[i] = own.grad_dot_out[i] = 0;
-      if (i >= group.count || *lane(i).sum == 0) continue;
+      if (i >= group.count) continue;
+      const QueryLane& from = lane(group.first + i);
+      if (*from.sum == 0) continue;
       // The maximum is rounded on its way into the log2 domain; the factor takes up the difference.
-      const double exact = static_cast<double>(*lane(i).max) * 1.4426950408889634;
+      const double exact = static_cast<double>(*from.max) * 1.4426950408889634;
       own.base[i] = static_cast<float>(exact);
       own.factor[i] =
-          static_cast<float>(std::exp2(static_cast<double>(own.base[i]) - exact) / static_cast<double>(*lane(i).sum));
-      own.grad_dot_out[i] = dot_rows<Isa, kType>(block, lane(i)) * forward.scale;
+          static_cast<float>(std::exp2(static_cast<double>(own.base[i]) - exact) / static_cast<double>(*from.sum));
+      own.grad_dot_out[i] = dot_rows<Isa, kType>(block, from) * forward.scale;
     }
     begin = std::min(begin, group.least_begin);
     end = std::max(end, group.most_end);
   }
-  float* scores = scratch.take<float>(kKeyBlock * kColumns);
-  float* grads = scratch.take<float>(kKeyBlock * kColumns);
-  auto* pairs = scratch.take<std::uint32_t>(kKeyBlock * kColumns / 2);
-  float* factors = forward.dropout.threshold > 0 ? scratch.take<float>(kKeyBlock * kColumns) : nullptr;
-  float* products = scratch.take<float>(kKeyBlock * kColumns);
-  float* zeros = scratch.take<float>(kColumns);
-  std::fill_n(zeros, kColumns, 0.0f);
+  float* scores = scratch.take<float>(kKeyBlock * columns);
+  float* grads = scratch.take<float>(kKeyBlock * columns);
+  auto* pairs = scratch.take<std::uint32_t>(kKeyBlock * kGroupColumns / 2);
+  float* factors = forward.dropout.threshold > 0 ? scratch.take<float>(kKeyBlock * kGroupColumns) : nullptr;
+  float* zeros = scratch.take<float>(columns);
+  std::fill_n(zeros, columns, 0.0f);
   const auto key_scratch = [&](const KeyRows& rows) {
     return scratch.take<float>(kKeyBlock * rounded_up(rows.width, Isa::kLanes));
   };
@@ -233,42 +259,57 @@ void attend_backward(const GradientBlock& block) {
 
   for (std::int64_t from = begin; from < end;) {
     const std::int64_t to = std::min(end, from - from % kKeyBlock + kKeyBlock);
-    RowPointers along[2];
-    RowPointers across[2];
+    RowsBothWays rows[2];
     for (int part = 0; part < 2; ++part) {
-      if (keys.parts[part].width == 0) continue;
-      along[part] = rows_along_width<Isa, kType>(keys.parts[part], keys, from, to - from, along_scratch[part]);
-      across[part] = rows_across<Isa, kType>(keys.parts[part], keys, from, to - from, across_scratch[part]);
+      if (keys.parts[part].width > 0)
+        rows[part] =
+            rows_both_ways<Isa, kType>(keys.parts[part], keys, from, to - from, along_scratch[part], across_scratch[part]);
     }
-    const RowPointers values = rows_along_width<Isa, kType>(keys.values, keys, from, to - from, value_scratch);
+    const RowPointers values = keys.values == keys.parts[0]
+                                   ? rows[0].along
+                                   : rows_along_width<Isa, kType>(keys.values, keys, from, to - from, value_scratch);
+    std::int64_t seen[LaneGroups<Isa>::kMost];  // places of this block that a group sees: the first so many
     for (std::size_t g = 0; g < static_cast<std::size_t>(lanes.count); ++g) {
       const LaneGroup<Isa>& group = lanes.groups[g];
-      if (!group.sees(from, to)) continue;
       const GradientLanes<Isa, kType>& own = prepared[g];
-      const std::int64_t count = std::min(to, group.most_end) - from;
-      const std::int64_t columns = group.columns();
-      multiply_parts<Isa, kType>(along, keys, count, {own.queries[0].across, own.queries[1].across}, group, scores);
+      seen[g] = group.sees(from, to) ? std::min(to, group.most_end) - from : 0;
+      const std::int64_t count = seen[g];
+      if (count == 0) continue;
+      multiply_parts<Isa, kType>({&rows[0].along, &rows[1].along}, keys, count, own.queries, group, scores + group.first,
+                                 columns);
       multiply<Isa, Math, Along::kRows, false>(values.rows, rounded_up(count, Isa::kTileRows),
-                                               rounded_up(keys.values.width, Math::kDepth) / Math::kDepth,
-                                               own.grad_out.across, columns, grads, columns, group.vectors);
+                                               rounded_up(keys.values.width, Math::kDepth) / Math::kDepth, own.grad_out,
+                                               group.columns(), grads + group.first, columns, group.vectors);
       const bool plain = !masked && group.sees_all(from, from + count);
       const float signed_scale = forward.scale < 0 ? -scale : scale;
-      if (!plain) scale_and_mask(forward, group, from, count, signed_scale, scores);
+      if (!plain) scale_and_mask(forward, group, from, count, signed_scale, scores + group.first, columns);
       const float rest = plain ? signed_scale : 1.0f;
       if (factors != nullptr) draw_dropout(forward, group, from, count, factors);
-      const ScoreGradients<Isa, kType> of_scores =
-          factors == nullptr ? differentiate<Isa, kType, false>(group, own, count, rest, forward.scale, nullptr, scores,
-                                                                grads, pairs, zeros)
-                             : differentiate<Isa, kType, true>(group, own, count, rest, forward.scale, factors, scores,
-                                                               grads, pairs, zeros);
-      add_to_keys<Isa, kType>(of_scores.weights, own.grad_out, group, keys, from, count, block.values, products);
+      const auto of_scores = factors == nullptr
+                                 ? differentiate<Isa, kType, false>(group, own, count, columns, rest, forward.scale,
+                                                                    nullptr, scores, grads, pairs)
+                                 : differentiate<Isa, kType, true>(group, own, count, columns, rest, forward.scale, factors,
+                                                                   scores, grads, pairs);
       for (int part = 0; part < 2; ++part) {
         if (keys.parts[part].width == 0) continue;
-        add_to_keys<Isa, kType>(of_scores.gradients, own.queries[part], group, keys, from, count, block.parts[part],
-                                products);
-        multiply<Isa, Math, Along::kColumns, true>(across[part].rows, rounded_up(keys.parts[part].width, Isa::kTileRows),
-                                                   rounded_up(count, Math::kDepth) / Math::kDepth, of_scores.across,
-                                                   columns, own.grad_queries[part], columns, group.vectors);
+        multiply<Isa, Math, Along::kColumns, true>(
+            rows[part].across.rows, rounded_up(keys.parts[part].width, Isa::kTileRows),
+            rounded_up(count, Math::kDepth) / Math::kDepth, of_scores.elements, of_scores.stride, own.grad_queries[part],
+            group.columns(), group.vectors);
+      }
+    }
+    // Groups that see as many places are added to the keys together: one long product instead of several short ones.
+    for (std::size_t g = 0; g < static_cast<std::size_t>(lanes.count);) {
+      const std::int64_t count = seen[g];
+      LaneSpan span{lanes.groups[g].first, 0};
+      for (; g < static_cast<std::size_t>(lanes.count) && seen[g] == count; ++g) span.count += lanes.groups[g].columns();
+      if (count == 0) continue;
+      const RowPointers weights = lane_columns<Isa, kType>(scores, columns, span, count, zeros);
+      add_to_keys<Isa, kType>(weights, grad_out_rows, span, keys, from, count, block.values);
+      const RowPointers gradients = lane_columns<Isa, kType>(grads, columns, span, count, zeros);
+      for (int part = 0; part < 2; ++part) {
+        if (keys.parts[part].width == 0) continue;
+        add_to_keys<Isa, kType>(gradients, query_rows[part], span, keys, from, count, block.parts[part]);
       }
     }
     from = to;

@@ -214,9 +214,9 @@ void index_loss(const IndexerLossBlock& block) {
   heads.count = block.index_heads;
   heads.vectors = static_cast<int>(rounded_up(block.index_heads, Isa::kLanes) / Isa::kLanes);
   const std::int64_t columns = heads.columns();
-  const LaneOperand<Isa, kType> queries(scratch, heads, width, block.index_element_stride, [&](std::int64_t head) {
-    return block.index_query + head * block.index_head_stride;
-  });
+  const auto query = [&](std::int64_t head) { return block.index_query + head * block.index_head_stride; };
+  const auto* queries = transposed_rows<Isa, kType>(scratch, heads, width, block.index_element_stride, false, query);
+  const LaneRows<Isa, kType> query_rows(scratch, heads.count, width, block.index_element_stride, query);
   float* weights = scratch.take<float>(columns);
   std::fill_n(weights, columns, 0.0f);
   std::memcpy(weights, block.weights, static_cast<std::size_t>(block.index_heads) * sizeof(float));
@@ -229,8 +229,8 @@ void index_loss(const IndexerLossBlock& block) {
     for_each_group<Isa>(heads.vectors, [&](std::int64_t vector, int own) {
       const std::int64_t lane = vector * Isa::kLanes;
       multiply<Isa, Math, Along::kRows, false>(rows.rows, rounded_up(count, Isa::kTileRows),
-                                               rounded_up(width, Math::kDepth) / Math::kDepth, queries.across + lane,
-                                               columns, to + lane, columns, own);
+                                               rounded_up(width, Math::kDepth) / Math::kDepth, queries + lane, columns,
+                                               to + lane, columns, own);
     });
     return to;
   };
@@ -262,9 +262,6 @@ void index_loss(const IndexerLossBlock& block) {
   }
   *block.loss += diverge<Isa>(places, attended, scores);
 
-  const KeyRows sums_of_keys{.base = reinterpret_cast<const std::byte*>(block.grad_keys.base),
-                             .width = width,
-                             .row_stride = block.grad_keys.row_stride * static_cast<std::int64_t>(sizeof(float))};
   ProductGradients<Isa, kType> gradients(scratch, columns);
   const std::int64_t numbers = rounded_up(width, Isa::kTileRows) * columns;
   float* grad_queries = scratch.take<float>(numbers);
@@ -272,17 +269,15 @@ void index_loss(const IndexerLossBlock& block) {
   float* grad_weights = scratch.take<float>(columns);
   std::fill_n(grad_weights, columns, 0.0f);
   float* across_scratch = scratch.take<float>(kKeyBlock * rounded_up(width, Isa::kLanes));
-  float* sums_scratch = scratch.take<float>(kKeyBlock * LaneGroup<Isa>::kMost);
   for (std::int64_t done = 0; done < places; done += kKeyBlock) {
     const std::int64_t count = std::min(kKeyBlock, places - done);
     const std::int64_t next = block.begin + done + count;
     const std::int64_t after_next = std::min(next + kKeyBlock, block.end);
     prefetch_rows<Isa, kType>(block.index_keys, keys, next, after_next);
-    prefetch_rows<Isa, DType::kF32>(sums_of_keys, keys, next, after_next);
     float* own = kept ? products + done * columns : multiply_block(done, count);
     const auto* of_products = gradients.of(count, scores + done, weights, own, grad_weights);
-    add_to_keys<Isa, kType>(gradients.rows(count, own), queries, heads, keys, block.begin + done, count, block.grad_keys,
-                            sums_scratch);
+    add_to_keys<Isa, kType>(gradients.rows(count, own), query_rows, {0, columns}, keys, block.begin + done, count,
+                            block.grad_keys);
     const RowPointers across = rows_across<Isa, kType>(block.index_keys, keys, block.begin + done, count, across_scratch);
     for_each_group<Isa>(heads.vectors, [&](std::int64_t vector, int taken) {
       const std::int64_t lane = vector * Isa::kLanes;

@@ -37,13 +37,18 @@ inline typename MathOf<Isa, kType>::Lanes whole_vector(const std::byte* at) {
   else return load_elements<Isa, kType>(at, 1, Isa::kLanes);
 }
 
-/// Rows of A, `kKeyBlock` at most, padded to whole tiles by repeating the last one.
+/// Rows of A, `kKeyBlock` at most.
 struct RowPointers {
   const void* rows[kKeyBlock];
+
+  /// `count` rows become whole tiles: the last one is repeated.
+  void pad(std::int64_t count, std::int64_t tile) {
+    for (std::int64_t i = count; i < rounded_up(count, tile); ++i) rows[i] = rows[count - 1];
+  }
 };
 
-/// Rows [first, first + count) of a block's keys, to be read along their width (`Along::kRows`). `scratch` takes kKeyBlock
-/// * width floats.
+/// Rows [first, first + count) of a block's keys, to be read along their width (`Along::kRows`), whole tiles of them.
+/// `scratch` takes kKeyBlock * width floats.
 template <class Isa, DType kType>
 RowPointers rows_along_width(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count,
                              float* scratch) {
@@ -72,7 +77,7 @@ RowPointers rows_along_width(const KeyRows& keys, const BlockKeys& block, std::i
       result.rows[i] = copy;
     }
   }
-  for (std::int64_t i = count; i < rounded_up(count, Isa::kTileRows); ++i) result.rows[i] = result.rows[count - 1];
+  result.pad(count, Isa::kTileRows);
   return result;
 }
 
@@ -117,6 +122,24 @@ RowPointers rows_across(const KeyRows& keys, const BlockKeys& block, std::int64_
   }
 }
 
+/// The same rows to be read both ways: as floats, one copy serves both.
+struct RowsBothWays {
+  RowPointers along, across;
+};
+template <class Isa, DType kType>
+RowsBothWays rows_both_ways(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count,
+                            float* along_scratch, float* across_scratch) {
+  RowsBothWays result;
+  result.across = rows_across<Isa, kType>(keys, block, first, count, across_scratch);
+  if constexpr (MathOf<Isa, kType>::kDepth == 2) {
+    result.along = rows_along_width<Isa, kType>(keys, block, first, count, along_scratch);
+  } else {
+    result.along = result.across;
+    result.along.pad(count, Isa::kTileRows);
+  }
+  return result;
+}
+
 inline constexpr std::int64_t kCacheLine = 64;
 
 /// Asks for a row that will be read soon: rows of different tokens lie too far apart for the machine to foresee.
@@ -150,6 +173,18 @@ void transpose_rows(std::int64_t lanes, std::int64_t columns, std::int64_t width
       for (std::int64_t i = 0; i < Isa::kLanes && k + i < depth; ++i) store(to + (k + i) * columns + lane, rows[i]);
     }
   }
+}
+
+/// A group's rows as B of a tile, in memory of their own. `address(lane)` gives the row of a lane of the block.
+template <class Isa, DType kType, class Address>
+const typename MathOf<Isa, kType>::Element* transposed_rows(Scratch& scratch, const LaneGroup<Isa>& group,
+                                                            std::int64_t width, std::int64_t stride, bool negate,
+                                                            Address address) {
+  using Math = MathOf<Isa, kType>;
+  auto* to = scratch.take<typename Math::Element>(rounded_up(width, Math::kDepth) / Math::kDepth * group.columns());
+  transpose_rows<Isa, kType>(
+      group.count, group.columns(), width, stride, negate, [&](std::int64_t i) { return address(group.first + i); }, to);
+  return to;
 }
 
 /// Writes C [width][columns] lane by lane, each lane times its factor: the way back from `transpose_rows`. `address(lane)`

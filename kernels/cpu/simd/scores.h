@@ -28,36 +28,36 @@ inline Words<Isa> paired(Floats<Isa> low, Floats<Isa> high) {
   return rounded_above<Isa>(low) >> 16 | (rounded_above<Isa>(high) & 0xFFFF0000u);
 }
 
-/// Scores S^T [count][columns] of the places from `place` on: products of all parts, not scaled.
+/// A group's scores S^T of `count` places, in rows `stride` floats apart: products of all parts, not scaled.
 template <class Isa, DType kType>
-void multiply_parts(const RowPointers (&keys)[2], const BlockKeys& block, std::int64_t count,
+void multiply_parts(const RowPointers* const (&keys)[2], const BlockKeys& block, std::int64_t count,
                     const typename MathOf<Isa, kType>::Element* const (&queries)[2], const LaneGroup<Isa>& group,
-                    float* scores) {
+                    float* scores, std::int64_t stride) {
   using Math = MathOf<Isa, kType>;
   const std::int64_t columns = group.columns();
   const std::int64_t rows = rounded_up(count, Isa::kTileRows);
   const auto depth = [&](int part) { return rounded_up(block.parts[part].width, Math::kDepth) / Math::kDepth; };
-  multiply<Isa, Math, Along::kRows, false>(keys[0].rows, rows, depth(0), queries[0], columns, scores, columns,
+  multiply<Isa, Math, Along::kRows, false>(keys[0]->rows, rows, depth(0), queries[0], columns, scores, stride,
                                            group.vectors);
   if (block.parts[1].width > 0)
-    multiply<Isa, Math, Along::kRows, true>(keys[1].rows, rows, depth(1), queries[1], columns, scores, columns,
+    multiply<Isa, Math, Along::kRows, true>(keys[1]->rows, rows, depth(1), queries[1], columns, scores, stride,
                                             group.vectors);
 }
 
-/// Scores become scale * score + mask in the log2 domain, and -inf where a lane does not see the place.
+/// A group's scores, in rows `stride` floats apart, become scale * score + mask in the log2 domain, and -inf where a lane
+/// does not see the place.
 template <class Isa>
 void scale_and_mask(const AttentionBlock& block, const LaneGroup<Isa>& group, std::int64_t place, std::int64_t count,
-                    float scale, float* scores) {
+                    float scale, float* scores, std::int64_t stride) {
   using F = Floats<Isa>;
   using I = Ints<Isa>;
-  const std::int64_t columns = group.columns();
   const F hidden = broadcast<F>(-__builtin_inff());
   const bool masked = block.lanes[0].mask != nullptr;
   for (std::int64_t j = 0; j < count; ++j) {
     const I here = broadcast<I>(static_cast<std::int32_t>(place + j));
     for (int v = 0; v < group.vectors; ++v) {
       const std::int64_t lane = v * Isa::kLanes;
-      float* at = scores + j * columns + lane;
+      float* at = scores + j * stride + lane;
       F score = load<F>(at) * scale;
       if (masked) {
         float added[Isa::kLanes];
