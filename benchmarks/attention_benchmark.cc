@@ -160,7 +160,7 @@ Tensor random_lists(std::int64_t rows, std::int64_t keys, std::int64_t count) {
 // A few tokens of many heads that share one latent key, in turns with dense attention over the same keys: `proportionality`
 // is the dense kernel's time for a key of all over the sparse one's for a key that it selects.
 void sparse(benchmark::State& state, int threads, const SparseCase& wanted) {
-  constexpr std::int64_t kTokens = 8;
+  constexpr std::int64_t kTokens = 16;
   const Tensor query = numbers({1, kTokens, wanted.heads, kLatent + kRope}, wanted.dtype, 1);
   const Tensor key = numbers({1, kSparseKeys, 1, kLatent + kRope}, wanted.dtype, 2);
   const Tensor latent = key.slice(3, 0, kLatent);

@@ -23,6 +23,7 @@ AttentionGradients attention_backward(const AttentionBackwardCall& call) {
   for (const LaneRange& range : dense.ranges()) ranges[static_cast<std::size_t>(range.segment->batch)].push_back(&range);
   const auto of = [&](std::int64_t batch) -> auto& { return ranges[static_cast<std::size_t>(batch)]; };
   const GradientBlocks blocks{
+      .most_places = size['t'],
       .count = [&](std::int64_t batch) { return static_cast<std::int64_t>(of(batch).size()); },
       .fill = [&](std::int64_t batch, std::int64_t key_head, std::int64_t block,
                   LanedBlock& result) { dense.fill(result, *of(batch)[static_cast<std::size_t>(block)], key_head); }};

@@ -42,13 +42,7 @@ void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces) {
   }
   const std::int64_t size = rounded_up(std::max<std::int64_t>(end - begin, 0), pieces * kKeyBlock) / pieces;
   const std::int64_t from = begin + piece * size;
-  for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) {
-    laned.lanes[i].begin = std::max(laned.lanes[i].begin, from);
-    laned.lanes[i].end = std::min(laned.lanes[i].end, from + size);
-    if (laned.lanes[i].begin < laned.lanes[i].end) continue;
-    laned.lanes[i].begin = std::numeric_limits<std::int32_t>::max();
-    laned.lanes[i].end = 0;
-  }
+  keep_places(laned, from, from + size);
 }
 
 void store_element(DType dtype, std::byte* at, float value) {
@@ -89,6 +83,17 @@ void merge(const AttentionBlock& block, std::size_t lane, std::span<const Partia
 }
 
 }  // namespace
+
+void keep_places(LanedBlock& laned, std::int64_t from, std::int64_t to) {
+  for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) {
+    QueryLane& lane = laned.lanes[i];
+    lane.begin = std::max(lane.begin, from);
+    lane.end = std::min(lane.end, to);
+    if (lane.begin < lane.end) continue;
+    lane.begin = std::numeric_limits<std::int32_t>::max();
+    lane.end = 0;
+  }
+}
 
 void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t, LanedBlock&)>& fill) {
   const std::int64_t pieces = pieces_of(shape);

@@ -26,6 +26,9 @@ struct LanedBlock {
   std::vector<std::int64_t> list{};  ///< of `block.keys`, where it has one
 };
 
+/// Leaves a block's lanes the places [from, to) of those that they see.
+void keep_places(LanedBlock& laned, std::int64_t from, std::int64_t to);
+
 /// What blocks have in common.
 struct BlocksShape {
   std::int64_t count = 0;

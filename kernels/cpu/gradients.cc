@@ -1,12 +1,25 @@
 #include "kernels/cpu/gradients.h"
 
 #include <algorithm>
+#include <iterator>
+#include <vector>
 
 #include "kernels/cpu/operands.h"
 #include "kernels/cpu/outputs.h"
 #include "support/parallel.h"
 
 namespace tessera::kernels::cpu {
+
+namespace {
+
+// Leaves a block the rows [from, to) of its keys.
+void keep_rows(LanedBlock& laned, std::int64_t from, std::int64_t to) {
+  if (laned.block.keys.list == nullptr) return keep_places(laned, from, to);
+  std::erase_if(laned.list, [&](std::int64_t row) { return row < from || row >= to; });
+  for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) laned.lanes[i].end = std::ssize(laned.list);
+}
+
+}  // namespace
 
 Gradients run_gradients(const GradientOperands& operands, const GradientBlocks& blocks, const RowPlan& plan,
                         const Sizes& size, std::array<std::int64_t, 2> widths, DType storage, Arithmetic arithmetic) {
@@ -18,30 +31,44 @@ Gradients run_gradients(const GradientOperands& operands, const GradientBlocks& 
   const auto leaf = leaves().gradient[static_cast<std::size_t>(arithmetic)];
 
   const std::int64_t heads = size['b'] * size['k'];
-  std::int64_t most_blocks = 0;
-  for (std::int64_t b = 0; b < size['b']; ++b) most_blocks = std::max(most_blocks, blocks.count(b));
-  const std::int64_t parts = gradient_parts(heads, most_blocks, heads * size['t'] * (widths[0] + widths[1] + size['e']));
-  Gradients result;
+  const std::int64_t width = widths[0] + widths[1];
+  GradientWork work{.heads = heads,
+                    .places = blocks.most_places,
+                    .query_numbers = size['b'] * size['s'] * size['n'] * width,
+                    .key_numbers = heads * size['t'] * (width + size['e'])};
+  for (std::int64_t b = 0; b < size['b']; ++b) work.blocks = std::max(work.blocks, blocks.count(b));
+  const GradientCuts cuts = cut_gradients(work);
+  // The queries' gradients, apart for each piece of the keys: [pieces, b, s, n, width]. Rows of no block stay zeros.
+  std::array<Tensor, 2> queries;
   std::array<KeyGradients, 2> keys;
+  const DType query_dtype = cuts.pieces == 1 ? leaf_dtype : DType::kF32;
   for (std::size_t part = 0; part < 2; ++part) {
     if (widths[part] == 0) continue;
-    result.queries[part] = rows_of_plan(plan, {size['b'], size['s'], size['n'], widths[part]}, leaf_dtype);
-    keys[part] = KeyGradients(parts, size['b'], size['k'], size['t'], widths[part]);
+    const std::int64_t own = cuts.pieces == 1 ? widths[part] : rounded_up(widths[part], kWidestVector);
+    const Shape shape{cuts.pieces, size['b'], size['s'], size['n'], own};
+    queries[part] = covers_all_rows(plan, size['b'], size['s']) ? Tensor::uninitialized(shape, query_dtype)
+                                                                : Tensor::zeros(shape, query_dtype);
+    keys[part] = KeyGradients(cuts, size['b'], size['k'], size['t'], widths[part], leaf_dtype);
   }
-  KeyGradients values(parts, size['b'], size['k'], size['t'], size['e']);
-  parallel_for(heads * parts, [&](std::int64_t task) {
-    const std::int64_t own = task % parts;
-    const std::int64_t key_head = task / parts % size['k'];
-    const std::int64_t batch = task / parts / size['k'];
+  KeyGradients values(cuts, size['b'], size['k'], size['t'], size['e'], leaf_dtype);
+  parallel_for(heads * cuts.parts * cuts.pieces, [&](std::int64_t index) {
+    const GradientTask task = gradient_task(index, cuts, size['k'], size['t']);
+    std::array<KeyGradients::Sums, 2> key_sums;
+    for (std::size_t part = 0; part < 2; ++part) {
+      if (widths[part] > 0) key_sums[part] = keys[part].begin(task);
+    }
+    const KeyGradients::Sums value_sums = values.begin(task);
     LanedBlock laned;
-    std::array<std::array<std::byte*, kMaxLanes>, 2> queries;
-    for (std::int64_t block = own; block < blocks.count(batch); block += parts) {
-      blocks.fill(batch, key_head, block, laned);
+    std::array<std::array<std::byte*, kMaxLanes>, 2> addresses;
+    for (std::int64_t block = task.part; block < blocks.count(task.batch); block += cuts.parts) {
+      blocks.fill(task.batch, task.key_head, block, laned);
+      if (cuts.pieces > 1) keep_rows(laned, task.first, task.last);
       const std::size_t lanes = laned.block.lanes.size();
       GradientBlock gradient{.grad_out_stride = grad_out.strides()[3],
                              .out_dtype = operands.out.dtype(),
-                             .gradient_dtype = leaf_dtype,
-                             .values = values.rows(own, batch, key_head)};
+                             .gradient_dtype = query_dtype,
+                             .parts = {key_sums[0].rows, key_sums[1].rows},
+                             .values = value_sums.rows};
       for (std::size_t i = 0; i < lanes; ++i) {
         const auto& [b, row, head] = laned.origins[i];
         QueryLane& lane = laned.lanes[i];
@@ -49,25 +76,34 @@ Gradients run_gradients(const GradientOperands& operands, const GradientBlocks& 
         lane.grad_out = element(grad_out, b, row, head);
         lane.max = const_cast<float*>(statistic(max, b, row, head));
         lane.sum = const_cast<float*>(statistic(sum, b, row, head));
-        for (std::size_t part = 0; part < 2; ++part) {
-          if (widths[part] > 0) queries[part][i] = element(result.queries[part], b, row, head);
-        }
       }
       for (std::size_t part = 0; part < 2; ++part) {
-        gradient.queries[part] = {queries[part].data(), lanes};
-        if (widths[part] > 0) gradient.parts[part] = keys[part].rows(own, batch, key_head);
+        if (widths[part] == 0) continue;
+        Tensor piece = queries[part].select(0, task.piece);
+        for (std::size_t i = 0; i < lanes; ++i) {
+          const auto& [b, row, head] = laned.origins[i];
+          addresses[part][i] = element(piece, b, row, head);
+        }
+        gradient.queries[part] = {addresses[part].data(), lanes};
       }
       laned.block.out_stride = operands.out.strides()[3];
       gradient.forward = laned.block;
       leaf(gradient);
     }
+    for (std::size_t part = 0; part < 2; ++part) {
+      if (widths[part] > 0) keys[part].end(task, key_sums[part]);
+    }
+    values.end(task, value_sums);
   });
+  Gradients result;
+  const auto as_wanted = [&](Tensor gradient) { return leaf_dtype == dtype ? gradient : gradient.to(dtype); };
   for (std::size_t part = 0; part < 2; ++part) {
     if (widths[part] == 0) continue;
-    if (leaf_dtype != dtype) result.queries[part] = result.queries[part].to(dtype);
-    result.keys[part] = keys[part].total(dtype);
+    result.queries[part] =
+        as_wanted(cuts.pieces == 1 ? queries[part].select(0, 0) : added_up(queries[part], widths[part], leaf_dtype));
+    result.keys[part] = as_wanted(keys[part].result());
   }
-  result.values = values.total(dtype);
+  result.values = as_wanted(values.result());
   return result;
 }
 

@@ -24,6 +24,7 @@ struct GradientOperands {
 
 /// The blocks of one key head of one batch entry: `fill` makes one.
 struct GradientBlocks {
+  std::int64_t most_places = 0;  ///< of keys, that a block meets at most
   std::function<std::int64_t(std::int64_t batch)> count;
   std::function<void(std::int64_t batch, std::int64_t key_head, std::int64_t block, LanedBlock& result)> fill;
 };
@@ -34,7 +35,7 @@ struct Gradients {
   Tensor values;
 };
 
-/// Runs all blocks. Each part of a key head's blocks (see `gradient_parts`) goes through them in order, on one thread.
+/// Runs all blocks, those of a task (see `GradientCuts`) in order, on one thread.
 /// @param widths of the two parts; 0 for an absent one
 Gradients run_gradients(const GradientOperands& operands, const GradientBlocks& blocks, const RowPlan& plan,
                         const Sizes& size, std::array<std::int64_t, 2> widths, DType storage, Arithmetic arithmetic);

@@ -78,19 +78,23 @@ IndexerLossResult indexer_kl_loss(const IndexerLossCall& call) {
   std::size_t most = 0;
   for (const auto& of_batch : rows) most = std::max(most, of_batch.size());
   const std::int64_t key_heads = size['b'] * size['k'];
-  const std::int64_t parts = gradient_parts(key_heads, static_cast<std::int64_t>(most), key_heads * size['t'] * size['i']);
+  const DType key_dtype = call.gradient_dtype.value_or(call.key_index.dtype());
+  const GradientCuts cuts = cut_gradients(
+      {.heads = key_heads, .blocks = static_cast<std::int64_t>(most), .key_numbers = key_heads * size['t'] * size['i']});
   Tensor grad_query = Tensor::zeros(call.query_index.shape(), leaf_dtype);
   Tensor grad_weights = Tensor::zeros(call.weights.shape(), DType::kF32);
-  KeyGradients grad_key(parts, size['b'], size['k'], size['t'], size['i']);
-  std::vector<double> losses(static_cast<std::size_t>(key_heads * parts), 0.0);
-  parallel_for(key_heads * parts, [&](std::int64_t task) {
-    const std::int64_t part = task % parts;
-    const std::int64_t key_head = task / parts % size['k'];
-    const std::int64_t batch = task / parts / size['k'];
+  KeyGradients grad_key(cuts, size['b'], size['k'], size['t'], size['i'],
+                        key_dtype == DType::kF64 ? DType::kF32 : key_dtype);
+  std::vector<double> losses(static_cast<std::size_t>(key_heads * cuts.parts), 0.0);
+  parallel_for(std::ssize(losses), [&](std::int64_t index) {
+    const GradientTask task = gradient_task(index, cuts, size['k'], size['t']);
+    const std::int64_t batch = task.batch;
+    const std::int64_t key_head = task.key_head;
+    const KeyGradients::Sums key_sums = grad_key.begin(task);
     const auto& own = rows[static_cast<std::size_t>(batch)];
     std::vector<std::int64_t> list;
     double loss = 0;
-    for (auto r = static_cast<std::size_t>(part); r < own.size(); r += static_cast<std::size_t>(parts)) {
+    for (auto r = static_cast<std::size_t>(task.part); r < own.size(); r += static_cast<std::size_t>(cuts.parts)) {
       const LossRow& row = own[r];
       const std::int64_t head = key_head * group;
       const std::int64_t index_head = key_head * index_group;
@@ -112,7 +116,7 @@ IndexerLossResult indexer_kl_loss(const IndexerLossCall& call) {
           .grad_query = element(grad_query, batch, row.row, index_head),
           .gradient_dtype = leaf_dtype,
           .grad_weights = grad_weights.data<float>() + (batch * size['s'] + row.row) * size['h'] + index_head,
-          .grad_keys = grad_key.rows(part, batch, key_head),
+          .grad_keys = key_sums.rows,
           .loss = &loss};
       if (call.query_rope) {
         block.keys.parts[1] = key_rows(*call.key_rope, batch, key_head, std::nullopt);
@@ -131,12 +135,13 @@ IndexerLossResult indexer_kl_loss(const IndexerLossCall& call) {
       }
       if (block.begin < block.end) leaf(block);
     }
-    losses[static_cast<std::size_t>(task)] = loss;
+    grad_key.end(task, key_sums);
+    losses[static_cast<std::size_t>(index)] = loss;
   });
   const double loss = std::accumulate(losses.begin(), losses.end(), 0.0);
   const auto in = [&](DType operand) { return call.gradient_dtype.value_or(operand); };
   return {.query = grad_query.to(dtype),
-          .key = grad_key.total(in(call.key_index.dtype())),
+          .key = grad_key.result().to(key_dtype),
           .weights = grad_weights.to(in(call.weights.dtype())),
           .loss = Tensor::of<float>({1}, {static_cast<float>(loss)})};
 }

@@ -87,10 +87,13 @@ struct AttentionBlock {
   LaneDropout dropout{};
 };
 
-/// Where the gradients of a block's keys add up: f32 rows like those of `BlockKeys`, whole vectors wide.
+/// Where the gradients of a block's keys add up: f32 rows like those of `BlockKeys` from `first` on, whole vectors wide.
 struct GradientRows {
-  float* base = nullptr;
+  float* base = nullptr;  ///< of row `first`
+  std::int64_t first = 0;
   std::int64_t row_stride = 0;  ///< floats
+
+  [[nodiscard]] float* row(std::int64_t r) const { return base + (r - first) * row_stride; }
 };
 
 /// The gradient of a block: lanes have `out`, `grad_out`, `max` and `sum` of the whole attention.
@@ -164,6 +167,8 @@ struct Leaves {
   LeafTable<IndexerBlock> index_scores{};
   LeafTable<IndexerBlock> index_statistics{};
   LeafTable<IndexerLossBlock> index_loss{};
+  /// Writes floats, readable to whole vectors, as elements of f32, bf16 or f16 that lie together.
+  void (*narrow)(DType dtype, const float* from, std::byte* to, std::int64_t count) = nullptr;
 
   /// So few lanes leave most of a vector empty: keys then lie in lanes instead.
   [[nodiscard]] std::int64_t few() const { return lanes / 2; }

@@ -26,7 +26,8 @@ SparseAttentionGradients sparse_attention_backward(const SparseAttentionBackward
     const ListedRow row = sparse.at(block);
     of[static_cast<std::size_t>(row.segment->batch)][static_cast<std::size_t>(row.key_head)].push_back(block);
   }
-  const GradientBlocks blocks{.count =
+  const GradientBlocks blocks{.most_places = sparse.most_keys(),
+                              .count =
                                   [&](std::int64_t batch) {
                                     const auto& heads = of[static_cast<std::size_t>(batch)];
                                     return heads.empty() ? 0 : static_cast<std::int64_t>(heads.front().size());

@@ -173,11 +173,11 @@ void add_to_keys(const RowPointers& a, const LaneRows<Isa, kType>& b, LaneSpan l
     const std::int64_t column = v * Isa::kLanes;
     const std::int64_t width = taken * Isa::kLanes;
     const auto* lane_rows = b.rows + lanes.first / Math::kDepth * b.row_stride + column;
-    multiply<Isa, Math, Along::kRows, true>(a.rows, in_place, depth, lane_rows, b.row_stride,
-                                            rows.base + place * rows.row_stride + column, rows.row_stride, taken);
+    multiply<Isa, Math, Along::kRows, true>(a.rows, in_place, depth, lane_rows, b.row_stride, rows.row(place) + column,
+                                            rows.row_stride, taken);
     for (std::int64_t first = in_place; first < count; first += Isa::kTileRows) {
       const std::int64_t own = std::min<std::int64_t>(Isa::kTileRows, count - first);
-      const auto to = [&](std::int64_t j) { return rows.base + keys.row(place + first + j) * rows.row_stride + column; };
+      const auto to = [&](std::int64_t j) { return rows.row(keys.row(place + first + j)) + column; };
       for (std::int64_t j = 0; j < own; ++j)
         prefetch_row<Isa>(reinterpret_cast<const std::byte*>(to(j)), width * static_cast<std::int64_t>(sizeof(float)));
       multiply<Isa, Math, Along::kRows, false>(a.rows + first, Isa::kTileRows, depth, lane_rows, b.row_stride, tile, width,

@@ -11,9 +11,11 @@ namespace tessera::kernels::cpu {
 
 /// The same instruction set, bf16 being multiplied as floats.
 template <class Isa>
-struct WithoutPairs : Isa {
+struct Unpaired : Isa {
   static constexpr bool kPairs = false;
 };
+template <class Isa>
+using WithoutPairs = std::conditional_t<Isa::kPairs, Unpaired<Isa>, Isa>;
 
 template <class Isa>
 constexpr Leaves kLeavesOf = {
@@ -31,6 +33,7 @@ constexpr Leaves kLeavesOf = {
                          index_statistics<Isa, DType::kF16>, index_statistics<Isa, DType::kBF16>},
     .index_loss = {index_loss<Isa, DType::kF32>, index_loss<Isa, DType::kBF16>, index_loss<Isa, DType::kF16>,
                    index_loss<WithoutPairs<Isa>, DType::kBF16>},
+    .narrow = narrow<Isa>,
 };
 
 }  // namespace tessera::kernels::cpu

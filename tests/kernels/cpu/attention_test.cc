@@ -10,12 +10,10 @@
 namespace tessera::kernels {
 namespace {
 
-AttentionCall random_call(Draw& draw, DType dtype) {
+AttentionCall random_call(Draw& draw, DType dtype, std::int64_t s, std::int64_t t) {
   const std::int64_t b = draw.between(1, 2);
   const std::int64_t k = draw.between(1, 3);
   const std::int64_t g = draw.of<std::int64_t>({1, 1, 2, 3, 8, 40});
-  const std::int64_t s = draw.chance(30) ? draw.between(1, 4) : draw.between(1, 150);
-  const std::int64_t t = draw.chance(10) ? draw.between(0, 3) : draw.between(1, 300);
   const std::int64_t d = draw.of<std::int64_t>({16, 64, 128, 192, draw.between(1, 140)});
   const std::int64_t e = draw.of<std::int64_t>({d, 64, 128, 80, draw.between(1, 140)});
   AttentionCall call{.query = scattered(draw, {b, s, k * g, d}, dtype),
@@ -44,6 +42,16 @@ AttentionCall random_call(Draw& draw, DType dtype) {
   return call;
 }
 
+AttentionCall random_call(Draw& draw, DType dtype) {
+  const std::int64_t rows = draw.chance(30) ? draw.between(1, 4) : draw.between(1, 150);
+  return random_call(draw, dtype, rows, draw.chance(10) ? draw.between(0, 3) : draw.between(1, 300));
+}
+
+// Few rows over many keys, which are cut into pieces for as many tasks.
+AttentionCall long_call(Draw& draw, DType dtype) {
+  return random_call(draw, dtype, draw.between(1, 12), draw.between(1000, 2600));
+}
+
 class CpuAttention : public testing::TestWithParam<DType> {};
 INSTANTIATE_TEST_SUITE_P(Storage, CpuAttention, testing::Values(DType::kF32, DType::kBF16, DType::kF16),
                          [](const auto& each) { return std::string(to_string(each.param)); });
@@ -54,6 +62,16 @@ TEST_P(CpuAttention, AgreesWithTheReference) {
     SCOPED_TRACE("call " + std::to_string(i));
     expect_forward_agrees(
         random_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
+        [](const auto& call) { return cpu::attention(call); });
+  }
+}
+
+TEST_P(CpuAttention, AgreesWithTheReferenceOverManyKeys) {
+  Draw draw(5);
+  for (int i = 0; i < 12 && !testing::Test::HasFailure(); ++i) {
+    SCOPED_TRACE("call " + std::to_string(i));
+    expect_forward_agrees(
+        long_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
         [](const auto& call) { return cpu::attention(call); });
   }
 }
@@ -88,6 +106,14 @@ TEST_P(CpuAttention, GradientsAgreeWithTheReference) {
   for (int i = 0; i < 100 && !testing::Test::HasFailure(); ++i) {
     SCOPED_TRACE("call " + std::to_string(i));
     expect_gradients_agree(random_call(draw, GetParam()), draw);
+  }
+}
+
+TEST_P(CpuAttention, GradientsAgreeWithTheReferenceOverManyKeys) {
+  Draw draw(6);
+  for (int i = 0; i < 8 && !testing::Test::HasFailure(); ++i) {
+    SCOPED_TRACE("call " + std::to_string(i));
+    expect_gradients_agree(long_call(draw, GetParam()), draw);
   }
 }
 
