@@ -18,12 +18,15 @@ AttentionResult attention(const AttentionCall& call) {
   AttentionOutputs outputs(call, size);
   const DenseCall dense(call, size);
   const auto range_count = static_cast<std::int64_t>(dense.ranges().size());
+  const std::int64_t together = dense.heads_together();
   const BlocksShape shape{.count = size['k'] * range_count,
                           .most_places = size['t'],
+                          .together = together,
                           .arithmetic = arithmetic_of(call.query.dtype(), dense.keys_of_row())};
   run_blocks(shape, [&](std::int64_t block, LanedBlock& laned) {
-    const std::int64_t key_head = block / range_count;
-    const LaneRange& range = dense.ranges()[static_cast<std::size_t>(block % range_count)];
+    const std::int64_t group = block / together;
+    const std::int64_t key_head = group / range_count * together + block % together;
+    const LaneRange& range = dense.ranges()[static_cast<std::size_t>(group % range_count)];
     dense.fill(laned, range, key_head);
     outputs.attach(laned);
   });

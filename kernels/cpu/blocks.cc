@@ -1,28 +1,43 @@
 #include "kernels/cpu/blocks.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <span>
+#include <vector>
 
-#include "core/tensor/convert.h"
 #include "kernels/cpu/operands.h"
 #include "support/parallel.h"
 
 namespace tessera::kernels::cpu {
 namespace {
 
-// Pieces that the places of each block are cut into.
+// Pieces that the places of each group of blocks are cut into.
 std::int64_t pieces_of(const BlocksShape& shape) {
-  constexpr std::int64_t kLeastPlaces = 1024;  // of a piece: else merging costs more than it gains
+  constexpr std::int64_t kLeastPlaces = 512;  // of a piece: else merging costs more than it gains
   if (shape.count == 0) return 1;
-  return std::clamp<std::int64_t>(kTasks / shape.count, 1, std::max<std::int64_t>(shape.most_places / kLeastPlaces, 1));
+  const std::int64_t groups = shape.count / shape.together;
+  return std::clamp<std::int64_t>(kTasks / groups, 1, std::max<std::int64_t>(shape.most_places / kLeastPlaces, 1));
 }
 
-void run(const AttentionBlock& block, Arithmetic arithmetic) {
+void run(std::span<const LanedBlock> group, Arithmetic arithmetic) {
   const Leaves& code = leaves();
-  const bool few = static_cast<std::int64_t>(block.lanes.size()) <= code.few();
-  (few ? code.attention_of_few : code.attention)[static_cast<std::size_t>(arithmetic)](block);
+  const auto index = static_cast<std::size_t>(arithmetic);
+  if (static_cast<std::int64_t>(group[0].block.lanes.size()) > code.few()) {
+    for (const LanedBlock& laned : group) code.attention[index](laned.block);
+    return;
+  }
+  std::array<const AttentionBlock*, kMostTogether> blocks{};
+  for (std::size_t i = 0; i < group.size(); ++i) blocks[i] = &group[i].block;
+  code.attention_of_few[index]({blocks.data(), group.size()});
+}
+
+// The thread's memory for a group of blocks.
+std::span<LanedBlock> group_of(std::int64_t together) {
+  thread_local std::vector<LanedBlock> group;
+  if (std::ssize(group) < together) group.resize(static_cast<std::size_t>(together));
+  return {group.data(), static_cast<std::size_t>(together)};
 }
 
 // What a piece of a block leaves: out, normalised, in f32, and statistics of each lane.
@@ -43,10 +58,6 @@ void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces) {
   const std::int64_t size = rounded_up(std::max<std::int64_t>(end - begin, 0), pieces * kKeyBlock) / pieces;
   const std::int64_t from = begin + piece * size;
   keep_places(laned, from, from + size);
-}
-
-void store_element(DType dtype, std::byte* at, float value) {
-  visit_dtype(dtype, [&]<class T>(T) { *reinterpret_cast<T*>(at) = convert_to<T>(value); });
 }
 
 // Merges the pieces of one lane into its results.
@@ -71,15 +82,15 @@ void merge(const AttentionBlock& block, std::size_t lane, std::span<const Partia
     *to.sum = static_cast<float>(sum);
   }
   if (!block.write_out) return;
-  const std::int64_t bytes = size_of(block.out_dtype);
-  for (std::size_t e = 0; e < width; ++e) {
-    double value = 0;
-    for (std::size_t p = 0; p < pieces.size(); ++p) {
-      if (weights[p] != 0) value += weights[p] * static_cast<double>(pieces[p].out[lane * width + e]);
-    }
-    auto* at = const_cast<std::byte*>(to.out) + static_cast<std::int64_t>(e) * block.out_stride * bytes;
-    store_element(block.out_dtype, at, sum == 0 ? 0.0f : static_cast<float>(value / sum));
+  std::vector<double> total(width, 0.0);
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    if (weights[p] == 0) continue;
+    const float* own = &pieces[p].out[lane * width];
+    for (std::size_t e = 0; e < width; ++e) total[e] += weights[p] / sum * static_cast<double>(own[e]);
   }
+  std::vector<float> out(static_cast<std::size_t>(rounded_up(block.keys.values.width, kWidestVector)), 0.0f);
+  std::ranges::transform(total, out.begin(), [](double value) { return static_cast<float>(value); });
+  leaves().narrow(block.out_dtype, out.data(), const_cast<std::byte*>(to.out), block.out_stride, block.keys.values.width);
 }
 
 }  // namespace
@@ -97,38 +108,43 @@ void keep_places(LanedBlock& laned, std::int64_t from, std::int64_t to) {
 
 void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t, LanedBlock&)>& fill) {
   const std::int64_t pieces = pieces_of(shape);
+  const std::int64_t groups = shape.count / shape.together;
   if (pieces == 1) {
-    parallel_for(shape.count, [&](std::int64_t task) {
-      thread_local LanedBlock laned;
-      fill(task, laned);
-      run(laned.block, shape.arithmetic);
+    parallel_for(groups, [&](std::int64_t task) {
+      const std::span<LanedBlock> group = group_of(shape.together);
+      for (std::int64_t i = 0; i < shape.together; ++i) fill(task * shape.together + i, group[static_cast<std::size_t>(i)]);
+      run(group, shape.arithmetic);
     });
     return;
   }
-  std::vector<Partials> partials(static_cast<std::size_t>(shape.count * pieces));
-  parallel_for(shape.count * pieces, [&](std::int64_t task) {
-    thread_local LanedBlock laned;
-    fill(task / pieces, laned);
-    narrow(laned, task % pieces, pieces);
-    Partials& own = partials[static_cast<std::size_t>(task)];
-    const std::size_t lanes = laned.block.lanes.size();
-    const auto width = static_cast<std::size_t>(laned.block.keys.values.width);
-    own.out.resize(lanes * width);
-    own.max.resize(lanes);
-    own.sum.resize(lanes);
-    for (std::size_t i = 0; i < lanes; ++i) {
-      laned.lanes[i].out = reinterpret_cast<const std::byte*>(&own.out[i * width]);
-      laned.lanes[i].max = &own.max[i];
-      laned.lanes[i].sum = &own.sum[i];
+  std::vector<Partials> partials(static_cast<std::size_t>(shape.count * pieces));  // [block][piece]
+  parallel_for(groups * pieces, [&](std::int64_t task) {
+    const std::span<LanedBlock> group = group_of(shape.together);
+    for (std::int64_t b = 0; b < shape.together; ++b) {
+      const std::int64_t block = task / pieces * shape.together + b;
+      LanedBlock& laned = group[static_cast<std::size_t>(b)];
+      fill(block, laned);
+      narrow(laned, task % pieces, pieces);
+      Partials& own = partials[static_cast<std::size_t>(block * pieces + task % pieces)];
+      const std::size_t lanes = laned.block.lanes.size();
+      const auto width = static_cast<std::size_t>(laned.block.keys.values.width);
+      own.out.resize(lanes * width);
+      own.max.resize(lanes);
+      own.sum.resize(lanes);
+      for (std::size_t i = 0; i < lanes; ++i) {
+        laned.lanes[i].out = reinterpret_cast<const std::byte*>(&own.out[i * width]);
+        laned.lanes[i].max = &own.max[i];
+        laned.lanes[i].sum = &own.sum[i];
+      }
+      laned.block.out_dtype = DType::kF32;
+      laned.block.out_stride = 1;
     }
-    laned.block.out_dtype = DType::kF32;
-    laned.block.out_stride = 1;
-    run(laned.block, shape.arithmetic);
+    run(group, shape.arithmetic);
   });
-  parallel_for(shape.count, [&](std::int64_t task) {
-    thread_local LanedBlock laned;
-    fill(task, laned);
-    const std::span<const Partials> own(&partials[static_cast<std::size_t>(task * pieces)],
+  parallel_for(shape.count, [&](std::int64_t block) {
+    LanedBlock& laned = group_of(1)[0];
+    fill(block, laned);
+    const std::span<const Partials> own(&partials[static_cast<std::size_t>(block * pieces)],
                                         static_cast<std::size_t>(pieces));
     for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) merge(laned.block, i, own);
   });

@@ -1,5 +1,7 @@
 #include "kernels/cpu/dense_call.h"
 
+#include <algorithm>
+
 #include "kernels/call_checks.h"
 
 namespace tessera::kernels::cpu {
@@ -31,6 +33,15 @@ DenseCall::DenseCall(const AttentionCall& call, const Sizes& size)
     pairs_ += static_cast<double>(segment.count * std::max<std::int64_t>(seen.end - seen.begin, 0));
     rows_ += static_cast<double>(segment.count);
   }
+}
+
+std::int64_t DenseCall::heads_together() const {
+  const auto side_by_side = [](const Tensor& keys) { return keys.strides()[2] < keys.strides()[1]; };
+  const bool few = std::ranges::all_of(ranges_, [](const LaneRange& range) { return range.count <= leaves().few(); });
+  if (!few || !side_by_side(call_.key) || !side_by_side(call_.value)) return 1;
+  std::int64_t together = std::min(call_.key.size(2), kMostTogether);
+  while (together > 1 && call_.key.size(2) % together != 0) --together;
+  return std::max<std::int64_t>(together, 1);
 }
 
 void DenseCall::fill(LanedBlock& result, const LaneRange& range, std::int64_t key_head) const {

@@ -23,6 +23,9 @@ class DenseCall {
   /// Keys that a row sees, and rows (of all heads of a group) that see a key, on average.
   [[nodiscard]] double keys_of_row() const { return pairs_ / std::max(rows_, 1.0); }
   [[nodiscard]] double rows_of_key() const { return pairs_ * static_cast<double>(group_) / std::max(keys_, 1.0); }
+  /// Key heads that are best read together: those that lie side by side within a token, where rows are so few that memory's
+  /// speed counts.
+  [[nodiscard]] std::int64_t heads_together() const;
   /// The block of a range and key head, all but outputs and statistics. `result.block` points into `result`.
   void fill(LanedBlock& result, const LaneRange& range, std::int64_t key_head) const;
 

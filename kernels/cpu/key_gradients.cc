@@ -55,7 +55,7 @@ Tensor added_up(Tensor sums, std::int64_t width, DType dtype) {
       for (std::int64_t i = from * stride; i < to * stride; ++i) numbers[i] += other[i];
     }
     for (std::int64_t row = from; row < to; ++row)
-      leaves().narrow(dtype, numbers + row * stride, result.bytes_begin() + row * row_bytes, width);
+      leaves().narrow(dtype, numbers + row * stride, result.bytes_begin() + row * row_bytes, 1, width);
   });
   return result;
 }
@@ -91,7 +91,7 @@ KeyGradients::Sums KeyGradients::begin(const GradientTask& task) {
 void KeyGradients::end(const GradientTask& task, const Sums& sums) {
   if (!sums.buffer) return;
   for (std::int64_t row = task.first; row < task.last; ++row)
-    leaves().narrow(dtype_, sums.rows.row(row), element(*result_, task.batch, row, task.key_head), width_);
+    leaves().narrow(dtype_, sums.rows.row(row), element(*result_, task.batch, row, task.key_head), 1, width_);
 }
 
 Tensor KeyGradients::result() { return parts_ ? added_up(*std::move(parts_), width_, dtype_) : *std::move(result_); }

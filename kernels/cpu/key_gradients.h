@@ -9,8 +9,6 @@
 
 namespace tessera::kernels::cpu {
 
-inline constexpr std::int64_t kWidestVector = 16;  ///< floats
-
 /// How the gradients of one batch entry and key head are cut into tasks. What two tasks add to is kept apart and added up in
 /// order at the end, and cuts come from shapes alone: so numbers do not depend on threads.
 struct GradientCuts {

@@ -70,8 +70,12 @@ constexpr std::int64_t rounded_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
+/// Floats in the widest vector of any instruction set.
+inline constexpr std::int64_t kWidestVector = 16;
 /// At most this many lanes are a block.
 inline constexpr std::int64_t kMaxLanes = 192;
+/// At most this many blocks of few lanes take turns over the same places.
+inline constexpr std::int64_t kMostTogether = 16;
 /// Keys that a leaf takes at a time. Blocks of keys begin at multiples of it, whatever rows meet them.
 inline constexpr std::int64_t kKeyBlock = 64;
 
@@ -162,13 +166,14 @@ struct Leaves {
   std::string_view name;   ///< "avx512"
   std::int64_t lanes = 1;  ///< floats in a vector
   LeafTable<AttentionBlock> attention{};
-  LeafTable<AttentionBlock> attention_of_few{};  ///< of at most `few()` lanes, at the speed of memory
+  /// Of at most `few()` lanes, at the speed of memory: up to kMostTogether blocks of as many lanes that see the same places.
+  std::array<void (*)(std::span<const AttentionBlock* const>), kArithmetics> attention_of_few{};
   LeafTable<GradientBlock> gradient{};
   LeafTable<IndexerBlock> index_scores{};
   LeafTable<IndexerBlock> index_statistics{};
   LeafTable<IndexerLossBlock> index_loss{};
-  /// Writes floats, readable to whole vectors, as elements of f32, bf16 or f16 that lie together.
-  void (*narrow)(DType dtype, const float* from, std::byte* to, std::int64_t count) = nullptr;
+  /// Writes floats, readable to whole vectors, as elements of f32, bf16 or f16, `stride` elements apart.
+  void (*narrow)(DType dtype, const float* from, std::byte* to, std::int64_t stride, std::int64_t count) = nullptr;
 
   /// So few lanes leave most of a vector empty: keys then lie in lanes instead.
   [[nodiscard]] std::int64_t few() const { return lanes / 2; }

@@ -128,11 +128,11 @@ inline void store_elements(DType dtype, std::byte* address, std::int64_t stride,
   store_elements<Isa, DType::kF16>(address, stride, count, value);
 }
 
-/// Writes floats, readable to whole vectors, as elements that lie together.
+/// Writes floats, readable to whole vectors, as elements `stride` apart.
 template <class Isa>
-void narrow(DType dtype, const float* from, std::byte* to, std::int64_t count) {
+void narrow(DType dtype, const float* from, std::byte* to, std::int64_t stride, std::int64_t count) {
   for (std::int64_t i = 0; i < count; i += Isa::kLanes)
-    store_elements<Isa>(dtype, to + i * size_of(dtype), 1, count - i, load<Floats<Isa>>(from + i));
+    store_elements<Isa>(dtype, to + i * stride * size_of(dtype), stride, count - i, load<Floats<Isa>>(from + i));
 }
 
 }  // namespace tessera::kernels::cpu

@@ -2,8 +2,9 @@
 // all rows.
 //
 // So few rows are bound by memory, and what counts is how many reads are under way at once: each costs one or two
-// instructions, values are asked for while their keys are multiplied, and the next keys while values are. Scores are
-// [positions][rows], rows a power of two, so that one vector holds the scores of kLanes / rows keys.
+// instructions, values are asked for while their keys are multiplied, and the next keys while values are. Key heads that
+// lie side by side take turns, so that memory is read in its order. Scores are [positions][rows], rows a power of two, so
+// that one vector holds the scores of kLanes / rows keys.
 #pragma once
 
 #include <algorithm>
@@ -44,133 +45,133 @@ inline Floats<Isa> sums_across(Floats<Isa> (&vectors)[Isa::kLanes]) {
   return vectors[0];
 }
 
-/// Asks for the row of a place that will be read soon.
-template <class Isa>
-inline void prefetch_row(const KeyRows& keys, const BlockKeys& block, std::int64_t place, std::int64_t element_bytes) {
-  if (keys.element_stride == 1) prefetch_row<Isa>(keys.row(block.row(place)), keys.width * element_bytes);
-}
-
 /// Keys that are read before their values are: few, so that both keep streaming.
 inline constexpr std::int64_t kFewKeys = 32;
 
-/// Where the rows of some keys lie. Positions behind the last key repeat it, to whole vectors of scores.
+/// Where the rows of some keys lie. All behind the last key repeat it, so that whole vectors can be read.
 struct KeyAddresses {
-  std::int64_t positions = 0;
-  std::int32_t places[kFewKeys];  ///< of a repetition: the place behind the keys, which no lane sees
+  std::int64_t first = 0;
+  std::int64_t count = 0;
   const std::byte* keys[2][kFewKeys];
   const std::byte* values[kFewKeys];
 };
 
-/// Addresses of rows.
 template <class Isa>
-inline void address_rows(const KeyRows& keys, const std::int64_t* rows, std::int64_t count, const std::byte** addresses) {
-  if (keys.pages != nullptr) {
-    for (std::int64_t i = 0; i < count; ++i) addresses[i] = keys.row(rows[i]);
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) addresses[i] = keys.base + rows[i] * keys.row_stride;
-  }
+inline void address_rows(const KeyRows& keys, const std::int64_t* rows, const std::byte** addresses) {
+  for (std::int64_t i = 0; i < kFewKeys; ++i)
+    addresses[i] = keys.pages != nullptr ? keys.row(rows[i]) : keys.base + rows[i] * keys.row_stride;
 }
 
-/// @param multiple of positions; it divides kFewKeys
+/// @param count at least 1
 template <class Isa>
-void find_keys(const BlockKeys& block, std::int64_t first, std::int64_t count, std::int64_t multiple, KeyAddresses& found) {
+void find_keys(const BlockKeys& block, std::int64_t first, std::int64_t count, KeyAddresses& found) {
+  found.first = first;
+  found.count = count;
   std::int64_t rows[kFewKeys];
-  found.positions = rounded_up(count, multiple);
-  for (std::int64_t i = 0; i < found.positions; ++i) {
-    found.places[i] = static_cast<std::int32_t>(first + std::min(i, count));
-    rows[i] = first + std::min(i, count - 1);
-  }
-  if (block.list != nullptr) {
-    for (std::int64_t i = 0; i < found.positions; ++i) rows[i] = block.list[rows[i]];
-  }
+  for (std::int64_t i = 0; i < kFewKeys; ++i) rows[i] = block.row(first + std::min(i, count - 1));
   for (int part = 0; part < 2; ++part) {
-    if (block.parts[part].width > 0) address_rows<Isa>(block.parts[part], rows, found.positions, found.keys[part]);
+    if (block.parts[part].width > 0) address_rows<Isa>(block.parts[part], rows, found.keys[part]);
   }
-  address_rows<Isa>(block.values, rows, found.positions, found.values);
+  address_rows<Isa>(block.values, rows, found.values);
 }
 
-/// Adds the products of `kKeys` keys with each row's queries, vector by vector, to sums [kKeys][kRows]. With each vector of
-/// a key it asks for the one at the same place of `ahead[key]`, which will be read soon: requests for memory then flow
-/// evenly beside the arithmetic.
+/// A vector of an operand's row, as few rows multiply it. bf16 is read in words of two elements: dot products take them as
+/// they are; without those, even and odd elements become floats: the upper half of a word moved up, and the word without its
+/// lower half.
+template <class Isa, DType kType>
+struct FewMath {
+  static constexpr bool kSplit = kType == DType::kBF16 && !Isa::kPairs;
+  static constexpr int kDepth = kType == DType::kBF16 ? 2 : 1;  ///< elements in a lane
+  struct Lanes {
+    Floats<Isa> numbers[kSplit ? 2 : 1];
+  };
+  static Lanes lanes(Words<Isa> words) {
+    if constexpr (kSplit) return {{even(words), odd(words)}};
+    else return {{bits_as<Floats<Isa>>(words)}};
+  }
+  static Floats<Isa> even(Words<Isa> words) { return bits_as<Floats<Isa>>(words << 16); }
+  static Floats<Isa> odd(Words<Isa> words) { return bits_as<Floats<Isa>>(words & 0xFFFF0000u); }
+  static Floats<Isa> multiply_add(Floats<Isa> sum, const Lanes& a, const Lanes& b) {
+    if constexpr (kSplit) return sum + a.numbers[0] * b.numbers[0] + a.numbers[1] * b.numbers[1];
+    else if constexpr (kDepth == 2)
+      return Isa::dot(sum, bits_as<Words<Isa>>(a.numbers[0]), bits_as<Words<Isa>>(b.numbers[0]));
+    else return sum + a.numbers[0] * b.numbers[0];
+  }
+};
+
+/// Adds the products of `kKeys` keys with each row's queries [kRows][vectors of the part], vector by vector, to sums
+/// [kKeys][kRows]. With each vector of a key it asks for the one at the same place of `ahead[key]`, which will be read soon:
+/// requests for memory then flow evenly beside the arithmetic.
 template <class Isa, DType kType, int kRows, int kKeys>
 inline void multiply_keys(const std::byte* const* keys, const std::byte* const* ahead, std::int64_t width,
-                          std::int64_t element_stride, const typename MathOf<Isa, kType>::Element* queries,
+                          std::int64_t element_stride, const typename FewMath<Isa, kType>::Lanes* queries,
                           Floats<Isa> (&sums)[std::size_t{kKeys} * std::size_t{kRows}]) {
-  using Math = MathOf<Isa, kType>;
-  using Lanes = typename Math::Lanes;
+  using Math = FewMath<Isa, kType>;
   constexpr std::int64_t kWidth = Math::kDepth * Isa::kLanes;  // elements of a vector
   constexpr std::int64_t kBytes = sizeof(Bits<kType>);
-  const std::int64_t row_stride = rounded_up(width, kWidth) / Math::kDepth;
+  const std::int64_t row_stride = rounded_up(width, kWidth) / kWidth;
+  const auto multiply = [&](int i, std::int64_t d, Words<Isa> words) __attribute__((always_inline)) {
+    const typename Math::Lanes key = Math::lanes(words);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+      sums[i * kRows + r] = Math::multiply_add(sums[i * kRows + r], key, queries[r * row_stride + d / kWidth]);
+  };
   std::int64_t d = 0;
   for (; element_stride == 1 && d + kWidth <= width; d += kWidth) {
 #pragma GCC unroll 8
     for (int i = 0; i < kKeys; ++i) {
-      const Lanes key = whole_vector<Isa, kType>(keys[i] + d * kBytes);
+      const std::byte* at = keys[i] + d * kBytes;
       __builtin_prefetch(ahead[i] + d * kBytes);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r)
-        sums[i * kRows + r] =
-            Math::multiply_add(sums[i * kRows + r], key, load<Lanes>(queries + r * row_stride + d / Math::kDepth));
+      if constexpr (Math::kDepth == 2) multiply(i, d, load<Words<Isa>>(at));
+      else multiply(i, d, bits_as<Words<Isa>>(load_elements<Isa, kType>(at, 1, Isa::kLanes)));
     }
   }
   for (; d < width; d += kWidth) {
 #pragma GCC unroll 8
-    for (int i = 0; i < kKeys; ++i) {
-      const auto key = bits_as<Lanes>(row_words<Isa, kType>(keys[i], element_stride, d, width));
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r)
-        sums[i * kRows + r] =
-            Math::multiply_add(sums[i * kRows + r], key, load<Lanes>(queries + r * row_stride + d / Math::kDepth));
-    }
+    for (int i = 0; i < kKeys; ++i) multiply(i, d, row_words<Isa, kType, Math::kDepth>(keys[i], element_stride, d, width));
   }
 }
 
-/// Scores [positions][kRows], not scaled; `queries[part]` is [kRows][vectors of the part].
-template <class Isa, DType kType, int kRows>
-void score_few(const BlockKeys& keys, const KeyAddresses& found,
-               const typename MathOf<Isa, kType>::Element* const (&queries)[2], float* scores) {
-  using F = Floats<Isa>;
-  constexpr int kKeys = Isa::kLanes / kRows;                     // of a vector of scores
-  constexpr int kTogether = std::min(kKeys, kRows > 4 ? 2 : 4);  // at most 16 sums
-  for (std::int64_t position = 0; position < found.positions; position += kKeys) {
-    F sums[std::size_t{Isa::kLanes}];
-    for (int i = 0; i < kKeys; i += kTogether) {
-      F own[std::size_t{kTogether} * std::size_t{kRows}] = {};
-      for (int part = 0; part < 2; ++part) {
-        if (keys.parts[part].width > 0)
-          multiply_keys<Isa, kType, kRows, kTogether>(
-              found.keys[part] + position + i, (part == 0 ? found.values : found.keys[1]) + position + i,
-              keys.parts[part].width, keys.parts[part].element_stride, queries[part], own);
-      }
-#pragma GCC unroll 16
-      for (int c = 0; c < kTogether * kRows; ++c) sums[i * kRows + c] = own[c];
-    }
-    store(scores + position * kRows, sums_across<Isa>(sums));
-  }
-}
+/// Rows of values that a tile of `add_values_tile` reads.
+struct ValueRows {
+  const std::byte* const* rows = nullptr;
+  const std::byte* const* ahead = nullptr;  ///< asked for meanwhile, at the same places
+  std::int64_t count = 0;
+  std::int64_t element_stride = 1;
+};
 
-/// out [kRows][row_stride] += weights^T rows of values: `kVectors` whole vectors of each row, or `width` elements where
-/// those do not lie together.
-template <class Isa, DType kType, int kRows, int kVectors, bool kWhole>
-[[gnu::noinline]] void add_values_tile(const std::byte* const* rows, std::int64_t offset, std::int64_t element_stride,
-                                       std::int64_t width, std::int64_t count, const float* weights, float* out,
-                                       std::int64_t row_stride, const std::byte* const* ahead) {
+/// out [kRows][row_stride] += weights^T rows of values, of which each row's begin at byte `offset`: `kVectors` whole
+/// vectors of them. Vectors of bf16 come in twos, the even elements of both in the first.
+template <class Isa, DType kType, int kRows, int kVectors>
+[[gnu::noinline]] void add_values_tile(const ValueRows& values, std::int64_t offset, const float* weights, float* out,
+                                       std::int64_t row_stride) {
   using F = Floats<Isa>;
-  constexpr std::int64_t kBytes = sizeof(Bits<kType>);
+  constexpr bool kSplit = kType == DType::kBF16;
+  constexpr int kTogether = kSplit ? 2 : 1;
+  constexpr std::int64_t kBytes = std::int64_t{kTogether} * Isa::kLanes * static_cast<std::int64_t>(sizeof(Bits<kType>));
+  static_assert(kVectors % kTogether == 0);
   F sums[std::size_t{kRows}][std::size_t{kVectors}] = {};
-  for (std::int64_t j = 0; j < count; ++j) {
-    const std::byte* row = rows[j] + offset;
-    const std::byte* next = ahead[j] + offset;
+  for (std::int64_t j = 0; j < values.count; ++j) {
+    const std::byte* row = values.rows[j] + offset;
+    const std::byte* next = values.ahead[j] + offset;
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      F values;
-      __builtin_prefetch(next + v * Isa::kLanes * kBytes);
-      if constexpr (kWhole) values = load_elements<Isa, kType>(row + v * Isa::kLanes * kBytes, 1, Isa::kLanes);
-      else
-        values = load_elements<Isa, kType>(row + v * Isa::kLanes * element_stride * kBytes, element_stride,
-                                           width - v * Isa::kLanes);
+    for (int v = 0; v < kVectors; v += kTogether) {
+      const std::byte* at = row + v / kTogether * kBytes;
+      __builtin_prefetch(next + v / kTogether * kBytes);
+      F value[2];
+      if constexpr (kSplit) {
+        const auto words = load<Words<Isa>>(at);
+        value[0] = FewMath<Isa, kType>::even(words);
+        value[1] = FewMath<Isa, kType>::odd(words);
+      } else {
+        value[0] = load_elements<Isa, kType>(at, 1, Isa::kLanes);
+      }
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) sums[r][v] = sums[r][v] + broadcast<F>(weights[j * kRows + r]) * values;
+      for (int r = 0; r < kRows; ++r) {
+        const F weight = broadcast<F>(weights[j * kRows + r]);
+#pragma GCC unroll 2
+        for (int i = 0; i < kTogether; ++i) sums[r][v + i] = sums[r][v + i] + weight * value[i];
+      }
     }
   }
 #pragma GCC unroll 8
@@ -183,97 +184,132 @@ template <class Isa, DType kType, int kRows, int kVectors, bool kWhole>
   }
 }
 
+/// The same for `width` elements, one vector at most, in their order, wherever they lie.
+template <class Isa, DType kType, int kRows>
+[[gnu::noinline]] void add_value_elements(const ValueRows& values, std::int64_t offset, std::int64_t width,
+                                          const float* weights, float* out, std::int64_t row_stride) {
+  using F = Floats<Isa>;
+  F sums[std::size_t{kRows}] = {};
+  for (std::int64_t j = 0; j < values.count; ++j) {
+    const F value = load_elements<Isa, kType>(values.rows[j] + offset, values.element_stride, width);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sums[r] = sums[r] + broadcast<F>(weights[j * kRows + r]) * value;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) store(out + r * row_stride, load<F>(out + r * row_stride) + sums[r]);
+}
+
+/// Elements of a value that `add_values_of_few` leaves split: the first so many, in groups of two vectors, even ones first.
+template <class Isa, DType kType>
+std::int64_t split_width(const KeyRows& values) {
+  constexpr std::int64_t kGroup = 2 * Isa::kLanes;
+  return kType == DType::kBF16 && values.element_stride == 1 ? values.width / kGroup * kGroup : 0;
+}
+
 /// out [kRows][width] += weights^T values.
 template <class Isa, DType kType, int kRows>
-void add_values_of_few(const KeyRows& values, const std::byte* const* rows, std::int64_t count, const float* weights,
-                       float* out, const std::byte* const* ahead) {
+void add_values_of_few(const KeyRows& keys, const ValueRows& values, const float* weights, float* out) {
   constexpr std::int64_t kBytes = sizeof(Bits<kType>);
-  constexpr int kVectors = kRows > 2 ? Isa::kTileRows * 3 / kRows : 8;  // as many sums as there are registers for
-  const std::int64_t row_stride = rounded_up(values.width, Isa::kLanes);
-  for (std::int64_t e = 0; e < values.width;) {
-    const std::int64_t left = values.width - e;
-    const std::int64_t offset = e * values.element_stride * kBytes;
-    const auto run = [&](auto add, std::int64_t vectors) {
-      add(rows, offset, values.element_stride, left, count, weights, out + e, row_stride, ahead);
-      e += vectors * Isa::kLanes;
-    };
-    if (values.element_stride != 1 || left < Isa::kLanes) run(add_values_tile<Isa, kType, kRows, 1, false>, 1);
-    else if (left >= kVectors * Isa::kLanes) run(add_values_tile<Isa, kType, kRows, kVectors, true>, kVectors);
-    else if (left >= 2 * Isa::kLanes && kVectors > 2) run(add_values_tile<Isa, kType, kRows, 2, true>, 2);
-    else run(add_values_tile<Isa, kType, kRows, 1, true>, 1);
+  // As many sums as there are registers for; of bf16 in twos.
+  constexpr int kMost = kRows > 2 ? Isa::kTileRows * 3 / kRows : 8;
+  constexpr int kVectors = kType == DType::kBF16 ? kMost / 2 * 2 : kMost;
+  const std::int64_t row_stride = rounded_up(keys.width, Isa::kLanes);
+  for (std::int64_t e = 0; e < keys.width;) {
+    const std::int64_t left = keys.width - e;
+    const std::int64_t offset = e * keys.element_stride * kBytes;
+    if (keys.element_stride == 1 && left >= kVectors * Isa::kLanes && kVectors > 2) {
+      add_values_tile<Isa, kType, kRows, kVectors>(values, offset, weights, out + e, row_stride);
+      e += kVectors * Isa::kLanes;
+    } else if (keys.element_stride == 1 && left >= 2 * Isa::kLanes) {
+      add_values_tile<Isa, kType, kRows, 2>(values, offset, weights, out + e, row_stride);
+      e += 2 * Isa::kLanes;
+    } else {
+      add_value_elements<Isa, kType, kRows>(values, offset, left, weights, out + e, row_stride);
+      e += Isa::kLanes;
+    }
   }
 }
 
+/// The rows of one block, and what they have gathered. Arrays hold one number for each row, repeated for each key of a vector.
 template <class Isa, DType kType, int kRows>
-void attend_rows(const AttentionBlock& block) {
+struct FewRows {
   using F = Floats<Isa>;
   using I = Ints<Isa>;
-  using Math = MathOf<Isa, kType>;
-  using Element = typename Math::Element;
-  constexpr int kKeys = Isa::kLanes / kRows;
-  const auto lane = [&](std::int64_t r) -> const QueryLane& {
-    return block.lanes[std::min(static_cast<std::size_t>(r), block.lanes.size() - 1)];
-  };
-  const bool masked = lane(0).mask != nullptr;
-  const std::int64_t value_stride = rounded_up(block.keys.values.width, Isa::kLanes);
+  using Math = FewMath<Isa, kType>;
+  static constexpr int kKeys = Isa::kLanes / kRows;  // of a vector of scores
 
-  Scratch scratch;
-  const Element* queries[2] = {};
-  for (int part = 0; part < 2; ++part) {
-    const std::int64_t width = block.keys.parts[part].width;
-    const std::int64_t row_stride = rounded_up(rounded_up(width, Math::kDepth) / Math::kDepth, Isa::kLanes);
-    auto* packed = scratch.take<Element>(kRows * row_stride);
-    for (std::int64_t r = 0; r < kRows && width > 0; ++r) {
-      for (std::int64_t k = 0; k < row_stride; k += Isa::kLanes)
-        store(packed + r * row_stride + k,
-              row_words<Isa, kType>(lane(r).parts[part], block.element_strides[part], k * Math::kDepth, width));
-    }
-    queries[part] = packed;
-  }
-  float* out = scratch.take<float>(kRows * value_stride);
-  std::fill_n(out, kRows * value_stride, 0.0f);
-  float* scores = scratch.take<float>(kFewKeys * kRows + Isa::kLanes);
-  // One number for each row, repeated for each key of a vector.
+  const AttentionBlock* block = nullptr;
+  const typename Math::Lanes* queries[2] = {};  ///< [kRows][vectors of the part]
+  float* out = nullptr;                         ///< [kRows][value_stride], not divided by the sum
+  std::int64_t value_stride = 0;
+  std::int64_t begin = INT64_MAX;  ///< places that some row sees
+  std::int64_t end = 0;
+  std::int32_t begins[Isa::kLanes];
+  std::int32_t ends[Isa::kLanes];
   float max[Isa::kLanes];
   float base[Isa::kLanes];
   float sum[Isa::kLanes];
-  std::int32_t begins[Isa::kLanes];
-  std::int32_t ends[Isa::kLanes];
-  std::int64_t begin = INT64_MAX;
-  std::int64_t end = 0;
-  for (int c = 0; c < Isa::kLanes; ++c) {
-    max[c] = base[c] = -__builtin_inff();
-    sum[c] = 0;
-    begins[c] = static_cast<std::int32_t>(lane(c % kRows).begin);
-    ends[c] = static_cast<std::int32_t>(lane(c % kRows).end);
-    begin = std::min(begin, lane(c % kRows).begin);
-    end = std::max(end, lane(c % kRows).end);
+
+  [[nodiscard]] const QueryLane& lane(std::int64_t r) const {
+    return block->lanes[std::min(static_cast<std::size_t>(r), block->lanes.size() - 1)];
   }
-  const F scale = broadcast<F>(block.scale * kLog2E);
-  const F hidden = broadcast<F>(-__builtin_inff());
-  const auto end_of = [end](std::int64_t first) { return std::min(end, first - first % kFewKeys + kFewKeys); };
-  KeyAddresses addresses[2];  // of these keys and the next ones
-  int turn = 0;
-  if (begin < end) find_keys<Isa>(block.keys, begin, end_of(begin) - begin, kKeys, addresses[0]);
-  for (std::int64_t from = begin; from < end;) {
-    const std::int64_t to = end_of(from);
-    const std::int64_t count = to - from;
-    const KeyAddresses& found = addresses[turn];
-    KeyAddresses& next = addresses[1 - turn];
-    if (to < end) find_keys<Isa>(block.keys, to, end_of(to) - to, kKeys, next);
-    turn = 1 - turn;
-    score_few<Isa, kType, kRows>(block.keys, found, queries, scores);
+
+  void prepare(Scratch& scratch, const AttentionBlock& of) {
+    block = &of;
+    value_stride = rounded_up(of.keys.values.width, Isa::kLanes);
+    for (int part = 0; part < 2; ++part) {
+      const std::int64_t width = of.keys.parts[part].width;
+      constexpr std::int64_t kWidth = Math::kDepth * Isa::kLanes;
+      const std::int64_t vectors = rounded_up(width, kWidth) / kWidth;
+      auto* packed = scratch.take<typename Math::Lanes>(kRows * vectors);
+      for (std::int64_t i = 0; i < kRows * vectors; ++i)
+        packed[i] = Math::lanes(row_words<Isa, kType, Math::kDepth>(lane(i / vectors).parts[part], of.element_strides[part],
+                                                                    i % vectors * kWidth, width));
+      queries[part] = packed;
+    }
+    out = scratch.take<float>(kRows * value_stride);
+    std::fill_n(out, kRows * value_stride, 0.0f);
+    for (int c = 0; c < Isa::kLanes; ++c) {
+      const QueryLane& own = lane(c % kRows);
+      max[c] = base[c] = -__builtin_inff();
+      sum[c] = 0;
+      begins[c] = static_cast<std::int32_t>(own.begin);
+      ends[c] = static_cast<std::int32_t>(own.end);
+      begin = std::min(begin, own.begin);
+      end = std::max(end, own.end);
+    }
+  }
+
+  /// Scores [positions][kRows] of some keys, in the log2 domain, masked. @returns the largest of each lane
+  F score(const KeyAddresses& found, float* scores) const {
+    constexpr int kTogether = std::min(kKeys, kRows > 4 ? 2 : 4);  // keys that are multiplied together: at most 16 sums
+    const BlockKeys& keys = block->keys;
+    const F scale = broadcast<F>(block->scale * kLog2E);
+    const F hidden = broadcast<F>(-__builtin_inff());
+    const std::int64_t to = found.first + found.count;
+    std::int32_t places[Isa::kLanes];
+    for (int c = 0; c < Isa::kLanes; ++c) places[c] = static_cast<std::int32_t>(found.first) + c / kRows;
+    I place = load<I>(places);
     F most = hidden;
-    for (std::int64_t j = 0; j < found.positions; j += kKeys) {
-      std::int32_t places[Isa::kLanes];
-      for (int c = 0; c < Isa::kLanes; ++c) places[c] = found.places[j + c / kRows];
-      const I place = load<I>(places);
-      F score = load<F>(scores + j * kRows) * scale;
-      if (masked) {
+    for (std::int64_t j = 0; j < found.count; j += kKeys) {
+      F sums[std::size_t{Isa::kLanes}];
+      for (int i = 0; i < kKeys; i += kTogether) {
+        F own[std::size_t{kTogether} * std::size_t{kRows}] = {};
+        for (int part = 0; part < 2; ++part) {
+          if (keys.parts[part].width > 0)
+            multiply_keys<Isa, kType, kRows, kTogether>(
+                found.keys[part] + j + i, (part == 0 ? found.values : found.keys[1]) + j + i, keys.parts[part].width,
+                keys.parts[part].element_stride, queries[part], own);
+        }
+#pragma GCC unroll 16
+        for (int c = 0; c < kTogether * kRows; ++c) sums[i * kRows + c] = own[c];
+      }
+      F score = sums_across<Isa>(sums) * scale;
+      if (lane(0).mask != nullptr) {
         float added[Isa::kLanes];
         for (int c = 0; c < Isa::kLanes; ++c) {
-          const std::int64_t own = std::min<std::int64_t>(places[c], to - 1);
-          added[c] = lane(c % kRows).mask[own * block.mask_stride];
+          const std::int64_t own = std::min(found.first + j + c / kRows, to - 1);
+          added[c] = lane(c % kRows).mask[own * block->mask_stride];
         }
         score = score + load<F>(added) * kLog2E;
       }
@@ -282,7 +318,13 @@ void attend_rows(const AttentionBlock& block) {
       score = place >= broadcast<I>(static_cast<std::int32_t>(to)) ? hidden : score;  // repeats of the last key
       most = larger(score, most);
       store(scores + j * kRows, score);
+      place = place + kKeys;
     }
+    return most;
+  }
+
+  /// Raises the running maxima to `most`, and scales what was gathered where a base moved.
+  void raise(F most) {
     float each[Isa::kLanes];
     float shrink[Isa::kLanes];
     store(each, most);
@@ -299,55 +341,105 @@ void attend_rows(const AttentionBlock& block) {
         shrink[c] = before;  // turned into the factor below
       }
     }
-    const F finite = load<F>(base) == hidden ? F{} : load<F>(base);
-    store(shrink, exp2<Isa>(load<F>(shrink) - finite));
+    if (!moved) return;
+    const F factor = exp2<Isa>(load<F>(shrink) - finite_base());
+    store(shrink, factor);
+    store(sum, load<F>(sum) * factor);
+    for (int r = 0; r < kRows; ++r) {
+      for (std::int64_t e = 0; e < value_stride; e += Isa::kLanes)
+        store(out + r * value_stride + e, load<F>(out + r * value_stride + e) * shrink[r]);
+    }
+  }
+
+  /// Lanes that have seen nothing have the base -inf: their weights exp2(-inf - 0) are 0.
+  [[nodiscard]] F finite_base() const {
+    const F own = load<F>(base);
+    return own == -__builtin_inff() ? F{} : own;
+  }
+
+  /// Takes some keys in; `ahead` will be read next.
+  void take(const KeyAddresses& found, const std::byte* const* ahead, float* scores) {
+    raise(score(found, scores));
+    const F finite = finite_base();
     F total{};
-    for (std::int64_t j = 0; j < found.positions; j += kKeys) {
+    for (std::int64_t j = 0; j < found.count; j += kKeys) {
       const F weight = exp2<Isa>(load<F>(scores + j * kRows) - finite);
       total = total + weight;
       store(scores + j * kRows, weight);
     }
-    store(each, total);
-    for (int r = 0; r < kRows; ++r) {
-      float own = 0;
-      for (int c = r; c < Isa::kLanes; c += kRows) own += each[c];
-      sum[r] = sum[r] * shrink[r] + own;
-    }
-    if (moved) {
-      for (int r = 0; r < kRows; ++r) {
-        for (std::int64_t e = 0; e < value_stride; e += Isa::kLanes)
-          store(out + r * value_stride + e, load<F>(out + r * value_stride + e) * shrink[r]);
+    store(sum, load<F>(sum) + total);  // added up over a row's lanes at the end
+    if (block->dropout.threshold > 0) {
+      for (std::int64_t j = 0; j < found.count; ++j) {
+        for (int r = 0; r < kRows; ++r) scores[j * kRows + r] *= dropout_factor(block->dropout, lane(r), found.first + j);
       }
     }
-    if (block.dropout.threshold > 0) {
-      for (std::int64_t j = 0; j < count; ++j) {
-        for (int r = 0; r < kRows; ++r) scores[j * kRows + r] *= dropout_factor(block.dropout, lane(r), found.places[j]);
+    add_values_of_few<Isa, kType, kRows>(
+        block->keys.values,
+        {.rows = found.values, .ahead = ahead, .count = found.count, .element_stride = block->keys.values.element_stride},
+        scores, out);
+  }
+
+  void finish() const {
+    const KeyRows& values = block->keys.values;
+    const std::int64_t split = split_width<Isa, kType>(values);
+    for (std::size_t r = 0; r < block->lanes.size(); ++r) {
+      const auto row = static_cast<std::int64_t>(r);
+      float total = 0;
+      for (std::int64_t c = row; c < Isa::kLanes; c += kRows) total += sum[c];
+      write_statistics(lane(row), max[r], base[r], total);
+      if (!block->write_out) continue;
+      const float* from = out + row * value_stride;
+      const F factor = broadcast<F>(total == 0 ? 0.0f : 1.0f / total);
+      const auto write = [&](std::int64_t e, F own) __attribute__((always_inline)) {
+        auto* to = const_cast<std::byte*>(lane(row).out) + e * block->out_stride * size_of(block->out_dtype);
+        store_elements<Isa>(block->out_dtype, to, block->out_stride, values.width - e, own * factor);
+      };
+      std::int64_t e = 0;
+      for (; e < split; e += 2 * Isa::kLanes) {
+        const auto [low, high] = zipped<Isa>(load<F>(from + e), load<F>(from + e + Isa::kLanes));
+        write(e, low);
+        write(e + Isa::kLanes, high);
       }
-    }
-    add_values_of_few<Isa, kType, kRows>(block.keys.values, found.values, count, scores, out,
-                                         end - to >= count ? next.keys[0] : found.keys[0]);
-    from = to;
-  }
-  for (std::size_t r = 0; r < block.lanes.size(); ++r) {
-    write_statistics(lane(static_cast<std::int64_t>(r)), max[r], base[r], sum[r]);
-    if (!block.write_out) continue;
-    const F factor = broadcast<F>(sum[r] == 0 ? 0.0f : 1.0f / sum[r]);
-    for (std::int64_t e = 0; e < block.keys.values.width; e += Isa::kLanes) {
-      auto* to = const_cast<std::byte*>(block.lanes[r].out) + e * block.out_stride * size_of(block.out_dtype);
-      store_elements<Isa>(block.out_dtype, to, block.out_stride, block.keys.values.width - e,
-                          load<F>(out + static_cast<std::int64_t>(r) * value_stride + e) * factor);
+      for (; e < values.width; e += Isa::kLanes) write(e, load<F>(from + e));
     }
   }
+};
+
+template <class Isa, DType kType, int kRows>
+void attend_rows(std::span<const AttentionBlock* const> blocks) {
+  Scratch scratch;
+  FewRows<Isa, kType, kRows> rows[kMostTogether];
+  for (std::size_t i = 0; i < blocks.size(); ++i) rows[i].prepare(scratch, *blocks[i]);
+  float* scores = scratch.take<float>(kFewKeys * kRows + Isa::kLanes);
+  const std::int64_t end = rows[0].end;
+  const auto keys_from = [end](std::int64_t first) { return std::min(end, first - first % kFewKeys + kFewKeys) - first; };
+  KeyAddresses addresses[2];  // of these keys and the next ones
+  int turn = 0;
+  if (rows[0].begin < end) find_keys<Isa>(blocks[0]->keys, rows[0].begin, keys_from(rows[0].begin), addresses[0]);
+  for (std::int64_t from = rows[0].begin; from < end; from += keys_from(from)) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      const KeyAddresses& found = addresses[turn];
+      KeyAddresses& next = addresses[1 - turn];
+      turn = 1 - turn;
+      const bool turns = i + 1 == blocks.size();
+      const std::int64_t first = turns ? from + keys_from(from) : from;
+      const bool last = first >= end;
+      if (!last) find_keys<Isa>(blocks[turns ? 0 : i + 1]->keys, first, keys_from(first), next);
+      rows[i].take(found, last ? found.keys[0] : next.keys[0], scores);
+    }
+  }
+  for (std::size_t i = 0; i < blocks.size(); ++i) rows[i].finish();
 }
 
 template <class Isa, DType kType>
-void attend_few(const AttentionBlock& block) {
-  if (block.lanes.size() == 1) return attend_rows<Isa, kType, 1>(block);
-  if (block.lanes.size() == 2) return attend_rows<Isa, kType, 2>(block);
+void attend_few(std::span<const AttentionBlock* const> blocks) {
+  const std::size_t rows = blocks[0]->lanes.size();
+  if (rows == 1) return attend_rows<Isa, kType, 1>(blocks);
+  if (rows == 2) return attend_rows<Isa, kType, 2>(blocks);
   if constexpr (Isa::kLanes >= 8) {
-    if (block.lanes.size() <= 4) return attend_rows<Isa, kType, 4>(block);
+    if (rows <= 4) return attend_rows<Isa, kType, 4>(blocks);
   }
-  if constexpr (Isa::kLanes >= 16) attend_rows<Isa, kType, 8>(block);
+  if constexpr (Isa::kLanes >= 16) attend_rows<Isa, kType, 8>(blocks);
 }
 
 }  // namespace tessera::kernels::cpu

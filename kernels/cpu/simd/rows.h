@@ -15,11 +15,11 @@ namespace tessera::kernels::cpu {
 template <class Isa, DType kType>
 using MathOf = std::conditional_t<kType == DType::kBF16 && Isa::kPairs, PairMath<Isa>, FloatMath<Isa>>;
 
-/// Elements [d, ...) of a row as one vector of B: floats, or words of two bf16; zeros behind the row's end.
-template <class Isa, DType kType>
+/// Elements [d, ...) of a row as one vector: floats, or of bf16 with kDepth 2 words of two; zeros behind the row's end.
+template <class Isa, DType kType, int kDepth = MathOf<Isa, kType>::kDepth>
 inline Words<Isa> row_words(const std::byte* row, std::int64_t stride, std::int64_t d, std::int64_t width) {
   constexpr std::int64_t kBytes = sizeof(Bits<kType>);
-  if constexpr (MathOf<Isa, kType>::kDepth == 2) {
+  if constexpr (kDepth == 2) {
     if (stride == 1 && d + 2 * Isa::kLanes <= width) return load<Words<Isa>>(row + d * kBytes);
     std::uint16_t elements[2 * Isa::kLanes] = {};
     for (std::int64_t i = 0; i < 2 * Isa::kLanes && d + i < width; ++i)
@@ -28,13 +28,6 @@ inline Words<Isa> row_words(const std::byte* row, std::int64_t stride, std::int6
   } else {
     return bits_as<Words<Isa>>(load_elements<Isa, kType>(row + d * stride * kBytes, stride, width - d));
   }
-}
-
-/// A whole vector of elements that lie together, as they are multiplied.
-template <class Isa, DType kType>
-inline typename MathOf<Isa, kType>::Lanes whole_vector(const std::byte* at) {
-  if constexpr (MathOf<Isa, kType>::kDepth == 2) return load<Words<Isa>>(at);
-  else return load_elements<Isa, kType>(at, 1, Isa::kLanes);
 }
 
 /// Rows of A, `kKeyBlock` at most.

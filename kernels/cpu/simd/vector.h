@@ -90,6 +90,22 @@ inline void transpose(Words<Isa> (&rows)[Isa::kLanes]) {
   if constexpr (Isa::kLanes > 8) exchange<Isa, 8>(rows, kAll);
 }
 
+/// The lanes of two vectors in turn: the first half of them, and the second.
+template <class Isa>
+struct Zipped {
+  Floats<Isa> low, high;
+};
+template <class Isa, std::size_t... kLane>
+inline Zipped<Isa> zip(Floats<Isa> even, Floats<Isa> odd, std::index_sequence<kLane...>) {
+  constexpr int kCount = Isa::kLanes;
+  return {__builtin_shufflevector(even, odd, static_cast<int>(kLane / 2 + kLane % 2 * kCount)...),
+          __builtin_shufflevector(even, odd, static_cast<int>(kLane / 2 + kLane % 2 * kCount + kCount / 2)...)};
+}
+template <class Isa>
+inline Zipped<Isa> zipped(Floats<Isa> even, Floats<Isa> odd) {
+  return zip<Isa>(even, odd, std::make_index_sequence<Isa::kLanes>());
+}
+
 /// 2^x for x <= 127, to 1.7e-7 of its value; exactly 0 for x <= -126.5, NaN for NaN: 2^round(x) from the exponent's bits,
 /// times a minimax polynomial of degree 5 for the rest.
 template <class Isa>

@@ -10,10 +10,13 @@
 namespace tessera::kernels {
 namespace {
 
-AttentionCall random_call(Draw& draw, DType dtype, std::int64_t s, std::int64_t t) {
+struct Counts {
+  std::int64_t key_heads, group, rows, keys;
+};
+
+AttentionCall random_call(Draw& draw, DType dtype, const Counts& counts) {
+  const auto [k, g, s, t] = counts;
   const std::int64_t b = draw.between(1, 2);
-  const std::int64_t k = draw.between(1, 3);
-  const std::int64_t g = draw.of<std::int64_t>({1, 1, 2, 3, 8, 40});
   const std::int64_t d = draw.of<std::int64_t>({16, 64, 128, 192, draw.between(1, 140)});
   const std::int64_t e = draw.of<std::int64_t>({d, 64, 128, 80, draw.between(1, 140)});
   AttentionCall call{.query = scattered(draw, {b, s, k * g, d}, dtype),
@@ -43,13 +46,24 @@ AttentionCall random_call(Draw& draw, DType dtype, std::int64_t s, std::int64_t 
 }
 
 AttentionCall random_call(Draw& draw, DType dtype) {
+  const std::int64_t k = draw.between(1, 3);
+  const std::int64_t g = draw.of<std::int64_t>({1, 1, 2, 3, 8, 40});
   const std::int64_t rows = draw.chance(30) ? draw.between(1, 4) : draw.between(1, 150);
-  return random_call(draw, dtype, rows, draw.chance(10) ? draw.between(0, 3) : draw.between(1, 300));
+  return random_call(draw, dtype, {k, g, rows, draw.chance(10) ? draw.between(0, 3) : draw.between(1, 300)});
+}
+
+// So few rows that heads which lie side by side take turns: 16 of 32, 10 of 20, and 17 one by one.
+AttentionCall decode_call(Draw& draw, DType dtype) {
+  const std::int64_t k = draw.of<std::int64_t>({2, 8, 17, 20, 32});
+  const std::int64_t g = draw.of<std::int64_t>({1, 2, 4, 8});
+  return random_call(draw, dtype, {k, g, draw.chance(70) ? 1 : 2, draw.of<std::int64_t>({1, 33, 520, 1100})});
 }
 
 // Few rows over many keys, which are cut into pieces for as many tasks.
 AttentionCall long_call(Draw& draw, DType dtype) {
-  return random_call(draw, dtype, draw.between(1, 12), draw.between(1000, 2600));
+  const std::int64_t k = draw.between(1, 3);
+  const std::int64_t g = draw.of<std::int64_t>({1, 2, 8, 40});
+  return random_call(draw, dtype, {k, g, draw.between(1, 12), draw.between(1000, 2600)});
 }
 
 class CpuAttention : public testing::TestWithParam<DType> {};
@@ -62,6 +76,16 @@ TEST_P(CpuAttention, AgreesWithTheReference) {
     SCOPED_TRACE("call " + std::to_string(i));
     expect_forward_agrees(
         random_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
+        [](const auto& call) { return cpu::attention(call); });
+  }
+}
+
+TEST_P(CpuAttention, AgreesWithTheReferenceInDecoding) {
+  Draw draw(8);
+  for (int i = 0; i < 25 && !testing::Test::HasFailure(); ++i) {
+    SCOPED_TRACE("call " + std::to_string(i));
+    expect_forward_agrees(
+        decode_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
         [](const auto& call) { return cpu::attention(call); });
   }
 }
