@@ -1,4 +1,5 @@
 // Dense attention: blocks of lanes over threads.
+#include <algorithm>
 #include <array>
 
 #include "kernels/call_checks.h"
@@ -13,10 +14,20 @@ std::string refusal(const AttentionCall& call) {
   return storage_refusal(std::array<NamedTensor, 3>{{{"query", &call.query}, {"key", &call.key}, {"value", &call.value}}});
 }
 
+namespace {
+
+// Lanes of a block: as many as leave queries and values half of a second cache of 1 MiB, for each block reads all keys.
+std::int64_t most_lanes(const Sizes& size) {
+  constexpr std::int64_t kFloats = std::int64_t{1} << 17;
+  return std::clamp<std::int64_t>(kFloats / (size['d'] + size['e']), kMaxLanes / 2, kMaxLanes);
+}
+
+}  // namespace
+
 AttentionResult attention(const AttentionCall& call) {
   const Sizes size = check(call);
   AttentionOutputs outputs(call, size);
-  const DenseCall dense(call, size);
+  const DenseCall dense(call, size, most_lanes(size));
   const auto range_count = static_cast<std::int64_t>(dense.ranges().size());
   const std::int64_t together = dense.heads_together();
   const BlocksShape shape{.count = size['k'] * range_count,

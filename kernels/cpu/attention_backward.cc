@@ -15,9 +15,16 @@ std::string refusal(const AttentionBackwardCall& call) {
   return reason;
 }
 
+namespace {
+
+// A block's weights and gradients of scores stay in the cache between two products.
+constexpr std::int64_t kMostLanes = 192;
+
+}  // namespace
+
 AttentionGradients attention_backward(const AttentionBackwardCall& call) {
   const Sizes size = check(call);
-  const DenseCall dense(call.forward, size);
+  const DenseCall dense(call.forward, size, kMostLanes);
   const DType storage = call.forward.query.dtype();
   std::vector<std::vector<const LaneRange*>> ranges(static_cast<std::size_t>(size['b']));
   for (const LaneRange& range : dense.ranges()) ranges[static_cast<std::size_t>(range.segment->batch)].push_back(&range);

@@ -1,4 +1,4 @@
-// AVX-512 with bf16 dot products: Zen 4, Cooper Lake and later.
+// AVX-512 with bf16 dot products: Zen 4 and Cooper Lake. Later processors of Intel have them too, but are faster without.
 #if defined(__x86_64__)
 #include "kernels/cpu/simd/outside.h"
 

@@ -7,25 +7,25 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-// Lanes of a block, whole groups of three vectors for every width of vectors: many, so that a key that has to be converted
-// is converted seldom, but less where that leaves too few blocks for many threads.
-std::int64_t block_lanes(const AttentionCall& call, const Sizes& size) {
-  constexpr std::int64_t kMany = 192;
+// Lanes of a block, whole groups of three vectors for every width of vectors: many, so that keys are read and converted
+// seldom, but less where that leaves too few blocks for many threads.
+std::int64_t block_lanes(const AttentionCall& call, const Sizes& size, std::int64_t most) {
+  constexpr std::int64_t kGroup = 48;
   std::int64_t lanes = 0;
   for (const RowSegment& segment : call.plan.segments) lanes += segment.count * size['n'];
-  return lanes >= kTasks * kMany ? kMany : kMany / 2;
+  return std::clamp(lanes / kTasks, 2 * kGroup, most) / kGroup * kGroup;
 }
 
 std::uint32_t word(std::int64_t number) { return static_cast<std::uint32_t>(number); }
 
 }  // namespace
 
-DenseCall::DenseCall(const AttentionCall& call, const Sizes& size)
+DenseCall::DenseCall(const AttentionCall& call, const Sizes& size, std::int64_t most_lanes)
     : call_(call),
       group_(size['g']),
       mask_(call.mask ? std::optional(additive_mask(*call.mask, size, DType::kF32)) : std::nullopt),
       table_(call.block_table ? std::optional(call.block_table->to(DType::kI64)) : std::nullopt),
-      ranges_(lane_ranges(call.plan, group_, block_lanes(call, size))),
+      ranges_(lane_ranges(call.plan, group_, block_lanes(call, size, most_lanes))),
       keys_(static_cast<double>(size['b'] * size['t'])) {
   for (const RowSegment& segment : call.plan.segments) {
     // Near enough for an average: as many keys as the middle row sees, for each row.

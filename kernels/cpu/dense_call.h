@@ -17,7 +17,8 @@ namespace tessera::kernels::cpu {
 /// An attention call cut into blocks: range `r` of key head `h` is one.
 class DenseCall {
  public:
-  DenseCall(const AttentionCall& call, const Sizes& size);
+  /// @param most_lanes of a block
+  DenseCall(const AttentionCall& call, const Sizes& size, std::int64_t most_lanes);
 
   [[nodiscard]] const std::vector<LaneRange>& ranges() const { return ranges_; }
   /// Keys that a row sees, and rows (of all heads of a group) that see a key, on average.

@@ -73,7 +73,7 @@ constexpr std::int64_t rounded_up(std::int64_t n, std::int64_t multiple) {
 /// Floats in the widest vector of any instruction set.
 inline constexpr std::int64_t kWidestVector = 16;
 /// At most this many lanes are a block.
-inline constexpr std::int64_t kMaxLanes = 192;
+inline constexpr std::int64_t kMaxLanes = 384;
 /// At most this many blocks of few lanes take turns over the same places.
 inline constexpr std::int64_t kMostTogether = 16;
 /// Keys that a leaf takes at a time. Blocks of keys begin at multiples of it, whatever rows meet them.

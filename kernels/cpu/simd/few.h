@@ -121,7 +121,7 @@ inline void multiply_keys(const std::byte* const* keys, const std::byte* const* 
 #pragma GCC unroll 8
     for (int i = 0; i < kKeys; ++i) {
       const std::byte* at = keys[i] + d * kBytes;
-      __builtin_prefetch(ahead[i] + d * kBytes);
+      __builtin_prefetch(ahead[i] + d * kBytes, 0, 2);
       if constexpr (Math::kDepth == 2) multiply(i, d, load<Words<Isa>>(at));
       else multiply(i, d, bits_as<Words<Isa>>(load_elements<Isa, kType>(at, 1, Isa::kLanes)));
     }
@@ -157,7 +157,7 @@ template <class Isa, DType kType, int kRows, int kVectors>
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; v += kTogether) {
       const std::byte* at = row + v / kTogether * kBytes;
-      __builtin_prefetch(next + v / kTogether * kBytes);
+      __builtin_prefetch(next + v / kTogether * kBytes, 0, 2);
       F value[2];
       if constexpr (kSplit) {
         const auto words = load<Words<Isa>>(at);
