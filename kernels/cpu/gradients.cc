@@ -96,7 +96,7 @@ Gradients run_gradients(const GradientOperands& operands, const GradientBlocks& 
     values.end(task, value_sums);
   });
   Gradients result;
-  const auto as_wanted = [&](Tensor gradient) { return leaf_dtype == dtype ? gradient : gradient.to(dtype); };
+  const auto as_wanted = [&](const Tensor& gradient) { return leaf_dtype == dtype ? gradient : gradient.to(dtype); };
   for (std::size_t part = 0; part < 2; ++part) {
     if (widths[part] == 0) continue;
     result.queries[part] =

@@ -3,8 +3,10 @@
 #include "kernels/attention.h"
 
 #include <limits>
+#include <vector>
 
 #include "kernels/cpu/cpu.h"
+#include "support/parallel.h"
 #include "tests/kernels/cpu/agreement.h"
 
 namespace tessera::kernels {
@@ -138,6 +140,28 @@ TEST_P(CpuAttention, GradientsAgreeWithTheReferenceOverManyKeys) {
   for (int i = 0; i < 8 && !testing::Test::HasFailure(); ++i) {
     SCOPED_TRACE("call " + std::to_string(i));
     expect_gradients_agree(long_call(draw, GetParam()), draw);
+  }
+}
+
+// Keys in pieces (long), heads together (decode), queries in parts (many rows a key).
+TEST_P(CpuAttention, ThreadsChangeNoBit) {
+  Draw draw(9);
+  for (const AttentionCall& call :
+       {long_call(draw, GetParam()), decode_call(draw, GetParam()), random_call(draw, GetParam(), {1, 40, 150, 100})}) {
+    const auto results = [&] {
+      const AttentionResult forward = cpu::attention(call);
+      const AttentionGradients gradients = cpu::attention_backward({.forward = call,
+                                                                    .out = forward.out,
+                                                                    .softmax_max = forward.softmax_max,
+                                                                    .softmax_sum = forward.softmax_sum,
+                                                                    .grad_out = forward.out});
+      return std::vector<Tensor>{forward.out,     forward.softmax_max, forward.softmax_sum,
+                                 gradients.query, gradients.key,       gradients.value};
+    };
+    const std::vector<Tensor> all = results();
+    const ThreadShare alone(1);
+    const std::vector<Tensor> one = results();
+    for (std::size_t i = 0; i < all.size(); ++i) EXPECT_TRUE(same_bits(one[i], all[i])) << "result " << i;
   }
 }
 
