@@ -84,7 +84,7 @@ TEST_P(CpuAttention, AgreesWithTheReference) {
 
 TEST_P(CpuAttention, AgreesWithTheReferenceInDecoding) {
   Draw draw(8);
-  for (int i = 0; i < 25 && !testing::Test::HasFailure(); ++i) {
+  for (int i = 0; i < 12 && !testing::Test::HasFailure(); ++i) {
     SCOPED_TRACE("call " + std::to_string(i));
     expect_forward_agrees(
         decode_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
@@ -94,7 +94,7 @@ TEST_P(CpuAttention, AgreesWithTheReferenceInDecoding) {
 
 TEST_P(CpuAttention, AgreesWithTheReferenceOverManyKeys) {
   Draw draw(5);
-  for (int i = 0; i < 12 && !testing::Test::HasFailure(); ++i) {
+  for (int i = 0; i < 8 && !testing::Test::HasFailure(); ++i) {
     SCOPED_TRACE("call " + std::to_string(i));
     expect_forward_agrees(
         long_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
@@ -137,7 +137,7 @@ TEST_P(CpuAttention, GradientsAgreeWithTheReference) {
 
 TEST_P(CpuAttention, GradientsAgreeWithTheReferenceOverManyKeys) {
   Draw draw(6);
-  for (int i = 0; i < 8 && !testing::Test::HasFailure(); ++i) {
+  for (int i = 0; i < 5 && !testing::Test::HasFailure(); ++i) {
     SCOPED_TRACE("call " + std::to_string(i));
     expect_gradients_agree(long_call(draw, GetParam()), draw);
   }
