@@ -85,8 +85,9 @@ void merge(const AttentionBlock& block, std::size_t lane, std::span<const Partia
   std::vector<double> total(width, 0.0);
   for (std::size_t p = 0; p < pieces.size(); ++p) {
     if (weights[p] == 0) continue;
+    const double share = weights[p] / sum;
     const float* own = &pieces[p].out[lane * width];
-    for (std::size_t e = 0; e < width; ++e) total[e] += weights[p] / sum * static_cast<double>(own[e]);
+    for (std::size_t e = 0; e < width; ++e) total[e] += share * static_cast<double>(own[e]);
   }
   std::vector<float> out(static_cast<std::size_t>(rounded_up(block.keys.values.width, kWidestVector)), 0.0f);
   std::ranges::transform(total, out.begin(), [](double value) { return static_cast<float>(value); });

@@ -46,8 +46,7 @@ Gradients run_gradients(const GradientOperands& operands, const GradientBlocks& 
     if (widths[part] == 0) continue;
     const std::int64_t own = cuts.pieces == 1 ? widths[part] : rounded_up(widths[part], kWidestVector);
     const Shape shape{cuts.pieces, size['b'], size['s'], size['n'], own};
-    queries[part] = covers_all_rows(plan, size['b'], size['s']) ? Tensor::uninitialized(shape, query_dtype)
-                                                                : Tensor::zeros(shape, query_dtype);
+    queries[part] = rows_of_plan(plan, size['b'], size['s'], shape, query_dtype);
     keys[part] = KeyGradients(cuts, size['b'], size['k'], size['t'], widths[part], leaf_dtype);
   }
   KeyGradients values(cuts, size['b'], size['k'], size['t'], size['e'], leaf_dtype);
@@ -96,14 +95,13 @@ Gradients run_gradients(const GradientOperands& operands, const GradientBlocks& 
     values.end(task, value_sums);
   });
   Gradients result;
-  const auto as_wanted = [&](const Tensor& gradient) { return leaf_dtype == dtype ? gradient : gradient.to(dtype); };
   for (std::size_t part = 0; part < 2; ++part) {
     if (widths[part] == 0) continue;
-    result.queries[part] =
-        as_wanted(cuts.pieces == 1 ? queries[part].select(0, 0) : added_up(queries[part], widths[part], leaf_dtype));
-    result.keys[part] = as_wanted(keys[part].result());
+    const Tensor own = cuts.pieces == 1 ? queries[part].select(0, 0) : added_up(queries[part], widths[part], leaf_dtype);
+    result.queries[part] = own.to(dtype);
+    result.keys[part] = keys[part].result().to(dtype);
   }
-  result.values = as_wanted(values.result());
+  result.values = values.result().to(dtype);
   return result;
 }
 

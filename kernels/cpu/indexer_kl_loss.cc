@@ -139,10 +139,9 @@ IndexerLossResult indexer_kl_loss(const IndexerLossCall& call) {
     losses[static_cast<std::size_t>(index)] = loss;
   });
   const double loss = std::accumulate(losses.begin(), losses.end(), 0.0);
-  const auto in = [&](DType operand) { return call.gradient_dtype.value_or(operand); };
   return {.query = grad_query.to(dtype),
           .key = grad_key.result().to(key_dtype),
-          .weights = grad_weights.to(in(call.weights.dtype())),
+          .weights = grad_weights.to(call.gradient_dtype.value_or(call.weights.dtype())),
           .loss = Tensor::of<float>({1}, {static_cast<float>(loss)})};
 }
 

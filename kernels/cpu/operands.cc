@@ -45,8 +45,8 @@ bool covers_all_rows(const RowPlan& plan, std::int64_t b, std::int64_t s) {
   return next == b * s;
 }
 
-Tensor rows_of_plan(const RowPlan& plan, const Shape& shape, DType dtype) {
-  return covers_all_rows(plan, shape[0], shape[1]) ? Tensor::uninitialized(shape, dtype) : Tensor::zeros(shape, dtype);
+Tensor rows_of_plan(const RowPlan& plan, std::int64_t b, std::int64_t s, const Shape& shape, DType dtype) {
+  return covers_all_rows(plan, b, s) ? Tensor::uninitialized(shape, dtype) : Tensor::zeros(shape, dtype);
 }
 
 void list_rows(std::string_view op, const Tensor& indices, std::int64_t block_size, const RowSegment& segment,

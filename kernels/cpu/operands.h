@@ -69,8 +69,8 @@ struct LaneRange {
 /// Whether each of the rows [b, s] is one of the plan's, as far as is easily seen: where segments follow one another.
 bool covers_all_rows(const RowPlan& plan, std::int64_t b, std::int64_t s);
 
-/// A result [b, s, ...] in which a plan's rows will be written: the others are zeros.
-Tensor rows_of_plan(const RowPlan& plan, const Shape& shape, DType dtype);
+/// A result of this shape in which a plan's rows of [b, s] will be written: the others are zeros.
+Tensor rows_of_plan(const RowPlan& plan, std::int64_t b, std::int64_t s, const Shape& shape, DType dtype);
 
 /// A plan's rows in ranges of at most `most` lanes, the costliest (the last of each segment) first.
 std::vector<LaneRange> lane_ranges(const RowPlan& plan, std::int64_t group, std::int64_t most);

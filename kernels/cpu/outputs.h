@@ -17,7 +17,9 @@ class AttentionOutputs {
   template <class Call>
   AttentionOutputs(const Call& call, const Sizes& size)
       : dtype_(call.out_dtype.value_or(call.query.dtype())), leaf_dtype_(dtype_ == DType::kF64 ? DType::kF32 : dtype_) {
-    if (call.return_out) result_.out = rows_of_plan(call.plan, {size['b'], size['s'], size['n'], size['e']}, leaf_dtype_);
+    if (call.return_out)
+      result_.out =
+          rows_of_plan(call.plan, size['b'], size['s'], {size['b'], size['s'], size['n'], size['e']}, leaf_dtype_);
     if (!call.return_statistics) return;
     result_.softmax_max = Tensor::zeros({size['b'], size['k'], size['s'], size['g']}, DType::kF32);
     result_.softmax_sum = Tensor::zeros({size['b'], size['k'], size['s'], size['g']}, DType::kF32);

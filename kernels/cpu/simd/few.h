@@ -17,62 +17,29 @@
 
 namespace tessera::kernels::cpu {
 
-/// Adds neighbours in groups of kStep: vectors 2i and 2i + 1 become vector i, whose lanes c with c & kStep = 0 hold sums of
-/// the first.
-template <class Isa, int kStep, std::size_t kVectors, std::size_t... kLane>
-inline void add_neighbours(Floats<Isa> (&vectors)[kVectors], std::index_sequence<kLane...>) {
-  constexpr int kCount = Isa::kLanes;
-  constexpr int kLeft = kCount / kStep / 2;
-#pragma GCC unroll 8
-  for (int i = 0; i < kLeft; ++i) {
-    const Floats<Isa> a = vectors[2 * i];
-    const Floats<Isa> b = vectors[2 * i + 1];
-    vectors[i] = __builtin_shufflevector(
-                     a, b, ((kLane & kStep) == 0 ? static_cast<int>(kLane) : static_cast<int>(kLane) - kStep + kCount)...) +
-                 __builtin_shufflevector(
-                     a, b, ((kLane & kStep) == 0 ? static_cast<int>(kLane) + kStep : static_cast<int>(kLane) + kCount)...);
-  }
-}
-
-/// Lane i is the sum of vector i's lanes.
-template <class Isa>
-inline Floats<Isa> sums_across(Floats<Isa> (&vectors)[Isa::kLanes]) {
-  constexpr auto kAll = std::make_index_sequence<Isa::kLanes>();
-  add_neighbours<Isa, 1>(vectors, kAll);
-  add_neighbours<Isa, 2>(vectors, kAll);
-  if constexpr (Isa::kLanes > 4) add_neighbours<Isa, 4>(vectors, kAll);
-  if constexpr (Isa::kLanes > 8) add_neighbours<Isa, 8>(vectors, kAll);
-  return vectors[0];
-}
-
 /// Keys that are read before their values are: few, so that both keep streaming.
 inline constexpr std::int64_t kFewKeys = 32;
 
 /// Where the rows of some keys lie. All behind the last key repeat it, so that whole vectors can be read.
 struct KeyAddresses {
-  std::int64_t first = 0;
-  std::int64_t count = 0;
+  std::int64_t first;
+  std::int64_t count;
   const std::byte* keys[2][kFewKeys];
   const std::byte* values[kFewKeys];
 };
-
-template <class Isa>
-inline void address_rows(const KeyRows& keys, const std::int64_t* rows, const std::byte** addresses) {
-  for (std::int64_t i = 0; i < kFewKeys; ++i)
-    addresses[i] = keys.pages != nullptr ? keys.row(rows[i]) : keys.base + rows[i] * keys.row_stride;
-}
 
 /// @param count at least 1
 template <class Isa>
 void find_keys(const BlockKeys& block, std::int64_t first, std::int64_t count, KeyAddresses& found) {
   found.first = first;
   found.count = count;
-  std::int64_t rows[kFewKeys];
-  for (std::int64_t i = 0; i < kFewKeys; ++i) rows[i] = block.row(first + std::min(i, count - 1));
-  for (int part = 0; part < 2; ++part) {
-    if (block.parts[part].width > 0) address_rows<Isa>(block.parts[part], rows, found.keys[part]);
+  for (std::int64_t i = 0; i < kFewKeys; ++i) {
+    const std::int64_t row = block.row(first + std::min(i, count - 1));
+    for (int part = 0; part < 2; ++part) {
+      if (block.parts[part].width > 0) found.keys[part][i] = block.parts[part].row(row);
+    }
+    found.values[i] = block.values.row(row);
   }
-  address_rows<Isa>(block.values, rows, found.values);
 }
 
 /// A vector of an operand's row, as few rows multiply it. bf16 is read in words of two elements: dot products take them as

@@ -9,7 +9,6 @@
 #include <cstdint>
 
 #include "kernels/cpu/indexer_blocks.h"
-#include "kernels/cpu/simd/few.h"
 #include "kernels/cpu/simd/lanes.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/cpu/simd/tile.h"

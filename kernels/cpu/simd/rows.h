@@ -33,12 +33,13 @@ inline Words<Isa> row_words(const std::byte* row, std::int64_t stride, std::int6
 /// Rows of A, `kKeyBlock` at most.
 struct RowPointers {
   const void* rows[kKeyBlock];
-
-  /// `count` rows become whole tiles: the last one is repeated.
-  void pad(std::int64_t count, std::int64_t tile) {
-    for (std::int64_t i = count; i < rounded_up(count, tile); ++i) rows[i] = rows[count - 1];
-  }
 };
+
+/// `count` rows become whole tiles: the last one is repeated.
+template <class Isa>
+inline void pad_rows(RowPointers& pointers, std::int64_t count) {
+  for (std::int64_t i = count; i < rounded_up(count, Isa::kTileRows); ++i) pointers.rows[i] = pointers.rows[count - 1];
+}
 
 /// Rows [first, first + count) of a block's keys, to be read along their width (`Along::kRows`), whole tiles of them.
 /// `scratch` takes kKeyBlock * width floats.
@@ -70,7 +71,7 @@ RowPointers rows_along_width(const KeyRows& keys, const BlockKeys& block, std::i
       result.rows[i] = copy;
     }
   }
-  result.pad(count, Isa::kTileRows);
+  pad_rows<Isa>(result, count);
   return result;
 }
 
@@ -128,7 +129,7 @@ RowsBothWays rows_both_ways(const KeyRows& keys, const BlockKeys& block, std::in
     result.along = rows_along_width<Isa, kType>(keys, block, first, count, along_scratch);
   } else {
     result.along = result.across;
-    result.along.pad(count, Isa::kTileRows);
+    pad_rows<Isa>(result.along, count);
   }
   return result;
 }

@@ -90,6 +90,34 @@ inline void transpose(Words<Isa> (&rows)[Isa::kLanes]) {
   if constexpr (Isa::kLanes > 8) exchange<Isa, 8>(rows, kAll);
 }
 
+/// Adds neighbours in groups of kStep: vectors 2i and 2i + 1 become vector i, whose lanes c with c & kStep = 0 hold sums of
+/// the first.
+template <class Isa, int kStep, std::size_t kVectors, std::size_t... kLane>
+inline void add_neighbours(Floats<Isa> (&vectors)[kVectors], std::index_sequence<kLane...>) {
+  constexpr int kCount = Isa::kLanes;
+  constexpr int kLeft = kCount / kStep / 2;
+#pragma GCC unroll 8
+  for (int i = 0; i < kLeft; ++i) {
+    const Floats<Isa> a = vectors[2 * i];
+    const Floats<Isa> b = vectors[2 * i + 1];
+    vectors[i] = __builtin_shufflevector(
+                     a, b, ((kLane & kStep) == 0 ? static_cast<int>(kLane) : static_cast<int>(kLane) - kStep + kCount)...) +
+                 __builtin_shufflevector(
+                     a, b, ((kLane & kStep) == 0 ? static_cast<int>(kLane) + kStep : static_cast<int>(kLane) + kCount)...);
+  }
+}
+
+/// Lane i is the sum of vector i's lanes.
+template <class Isa>
+inline Floats<Isa> sums_across(Floats<Isa> (&vectors)[Isa::kLanes]) {
+  constexpr auto kAll = std::make_index_sequence<Isa::kLanes>();
+  add_neighbours<Isa, 1>(vectors, kAll);
+  add_neighbours<Isa, 2>(vectors, kAll);
+  if constexpr (Isa::kLanes > 4) add_neighbours<Isa, 4>(vectors, kAll);
+  if constexpr (Isa::kLanes > 8) add_neighbours<Isa, 8>(vectors, kAll);
+  return vectors[0];
+}
+
 /// The lanes of two vectors in turn: the first half of them, and the second.
 template <class Isa>
 struct Zipped {

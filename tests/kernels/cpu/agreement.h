@@ -135,6 +135,15 @@ inline double cancellation(const Tensor& grad_out, const Tensor& out, double fac
   return std::ldexp(1.0, -22) * most * std::abs(factor);
 }
 
+/// Runs a test body with the number of call after call, until one fails.
+template <class Body>
+void with_calls(int count, Body body) {
+  for (int i = 0; i < count && !testing::Test::HasFailure(); ++i) {
+    SCOPED_TRACE("call " + std::to_string(i));
+    body(i);
+  }
+}
+
 /// Runs a test body once with each instruction set that the machine has.
 template <class Body>
 void with_every_isa(Body body) {

@@ -72,34 +72,25 @@ class CpuAttention : public testing::TestWithParam<DType> {};
 INSTANTIATE_TEST_SUITE_P(Storage, CpuAttention, testing::Values(DType::kF32, DType::kBF16, DType::kF16),
                          [](const auto& each) { return std::string(to_string(each.param)); });
 
+void expect_agrees(const AttentionCall& call) {
+  expect_forward_agrees(
+      call, [](const auto& each) { return reference::attention(each); },
+      [](const auto& each) { return cpu::attention(each); });
+}
+
 TEST_P(CpuAttention, AgreesWithTheReference) {
   Draw draw(1);
-  for (int i = 0; i < 150 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
-    expect_forward_agrees(
-        random_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
-        [](const auto& call) { return cpu::attention(call); });
-  }
+  with_calls(150, [&](int) { expect_agrees(random_call(draw, GetParam())); });
 }
 
 TEST_P(CpuAttention, AgreesWithTheReferenceInDecoding) {
   Draw draw(8);
-  for (int i = 0; i < 12 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
-    expect_forward_agrees(
-        decode_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
-        [](const auto& call) { return cpu::attention(call); });
-  }
+  with_calls(12, [&](int) { expect_agrees(decode_call(draw, GetParam())); });
 }
 
 TEST_P(CpuAttention, AgreesWithTheReferenceOverManyKeys) {
   Draw draw(5);
-  for (int i = 0; i < 8 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
-    expect_forward_agrees(
-        long_call(draw, GetParam()), [](const auto& call) { return reference::attention(call); },
-        [](const auto& call) { return cpu::attention(call); });
-  }
+  with_calls(8, [&](int) { expect_agrees(long_call(draw, GetParam())); });
 }
 
 void expect_gradients_agree(const AttentionCall& call, Draw& draw) {
@@ -129,18 +120,12 @@ void expect_gradients_agree(const AttentionCall& call, Draw& draw) {
 
 TEST_P(CpuAttention, GradientsAgreeWithTheReference) {
   Draw draw(2);
-  for (int i = 0; i < 100 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
-    expect_gradients_agree(random_call(draw, GetParam()), draw);
-  }
+  with_calls(100, [&](int) { expect_gradients_agree(random_call(draw, GetParam()), draw); });
 }
 
 TEST_P(CpuAttention, GradientsAgreeWithTheReferenceOverManyKeys) {
   Draw draw(6);
-  for (int i = 0; i < 5 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
-    expect_gradients_agree(long_call(draw, GetParam()), draw);
-  }
+  with_calls(5, [&](int) { expect_gradients_agree(long_call(draw, GetParam()), draw); });
 }
 
 // Keys in pieces (long), heads together (decode), queries in parts (many rows a key).

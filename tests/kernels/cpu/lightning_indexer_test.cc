@@ -160,8 +160,7 @@ INSTANTIATE_TEST_SUITE_P(Storage, CpuIndexer, testing::Values(DType::kF32, DType
 
 TEST_P(CpuIndexer, ChoosesTheBestKeys) {
   Draw draw(1);
-  for (int i = 0; i < 120 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
+  with_calls(120, [&](int) {
     const IndexerSizes size = random_sizes(draw);
     const IndexerCall call = random_call(draw, GetParam(), size);
     const Exact exact = exact_results(call);
@@ -174,7 +173,7 @@ TEST_P(CpuIndexer, ChoosesTheBestKeys) {
       EXPECT_TRUE(same_bits(from_pages.values, result.values));
       expect_statistics(cpu::indexer_softmax_lse(statistics_call(call)), exact);
     });
-  }
+  });
 }
 
 TEST_P(CpuIndexer, ChoosesAmongManyKeysInPieces) {
@@ -210,8 +209,7 @@ IndexerCall call_of_integers(Draw& draw, DType dtype, const IndexerSizes& size) 
 
 TEST_P(CpuIndexer, GivesTiesToTheLowerKey) {
   Draw draw(3);
-  for (int i = 0; i < 60 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
+  with_calls(60, [&](int i) {
     IndexerSizes size = random_sizes(draw);
     size.d = draw.between(1, 5);
     if (i % 10 == 0) size = {.b = 1, .k = 1, .f = 2, .s = 2, .t = 5000, .d = 2};
@@ -224,7 +222,7 @@ TEST_P(CpuIndexer, GivesTiesToTheLowerKey) {
       const Tensor values = actual.values.to(DType::kF64);
       EXPECT_TRUE(std::ranges::equal(values.span<double>(), expected_values.span<double>()));
     });
-  }
+  });
 }
 
 TEST_P(CpuIndexer, ShowsNaNsInTheirRowsAlone) {

@@ -103,28 +103,21 @@ void expect_gradients_agree(const SparseAttentionCall& call, Draw& draw) {
 
 TEST_P(CpuSparseAttention, AgreesWithTheReference) {
   Draw draw(3);
-  for (int i = 0; i < 100 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
-    expect_agrees(random_call(draw, GetParam()));
-  }
+  with_calls(100, [&](int) { expect_agrees(random_call(draw, GetParam())); });
 }
 
 TEST_P(CpuSparseAttention, GradientsAgreeWithTheReference) {
   Draw draw(4);
-  for (int i = 0; i < 60 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
-    expect_gradients_agree(random_call(draw, GetParam()), draw);
-  }
+  with_calls(60, [&](int) { expect_gradients_agree(random_call(draw, GetParam()), draw); });
 }
 
 TEST_P(CpuSparseAttention, AgreesWithTheReferenceOverLongLists) {
   Draw draw(7);
-  for (int i = 0; i < 6 && !testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE("call " + std::to_string(i));
+  with_calls(6, [&](int) {
     const SparseAttentionCall call = long_call(draw, GetParam());
     expect_agrees(call);
     expect_gradients_agree(call, draw);
-  }
+  });
 }
 
 }  // namespace
