@@ -22,6 +22,22 @@ struct RunningSoftmax {
   float sum[LaneGroup<Isa>::kMost];
 };
 
+/// The largest of each lane in rows `stride` floats apart: four at a time, as each waits for the one before.
+/// @param count at least 1
+template <class Isa>
+inline Floats<Isa> largest(const float* rows, std::int64_t stride, std::int64_t count) {
+  using F = Floats<Isa>;
+  const F first = load<F>(rows);
+  F most[4] = {first, first, first, first};
+  std::int64_t j = 0;
+  for (; j + 3 < count; j += 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) most[i] = larger(load<F>(rows + (j + i) * stride), most[i]);
+  }
+  for (; j < count; ++j) most[0] = larger(load<F>(rows + j * stride), most[0]);
+  return larger(larger(most[0], most[1]), larger(most[2], most[3]));
+}
+
 /// Turns scores [count][columns], each to be multiplied by `scale`, into weights exp2(score - base), times dropout's
 /// `factors` if `kDropped`, having raised the running maximum and scaled what was gathered where the base moved. The
 /// weights stand in `weights`, which may be `scores`.
@@ -34,14 +50,7 @@ void weigh(const LaneGroup<Isa>& group, std::int64_t value_width, std::int64_t c
   float shrink[LaneGroup<Isa>::kMost];
   Ints<Isa> moved{};
   for (std::int64_t lane = 0; lane < columns; lane += Isa::kLanes) {
-    F most = load<F>(scores + lane);
-    F second = most;
-    for (std::int64_t j = 1; j + 1 < count; j += 2) {
-      most = larger(load<F>(scores + j * columns + lane), most);
-      second = larger(load<F>(scores + (j + 1) * columns + lane), second);
-    }
-    most = larger(load<F>(scores + (count - 1) * columns + lane), larger(second, most));
-    const F max = larger(most * scale, load<F>(running.max + lane));
+    const F max = larger(largest<Isa>(scores + lane, columns, count) * scale, load<F>(running.max + lane));
     store(running.max + lane, max);
     const F before = load<F>(running.base + lane);
     const F base = max > before + kSlack ? max : before;
@@ -139,6 +148,9 @@ void attend(const AttentionBlock& block) {
   const float scale = std::abs(block.scale) * kLog2E;
   const bool masked = block.lanes[0].mask != nullptr;
   const bool latent = block.keys.values == block.keys.parts[0];  // keys are their own values
+  const std::int64_t tiles_of_group =
+      (kKeyBlock * (block.keys.parts[1].width > 0 ? 2 : 1) + value_rows) / std::int64_t{Isa::kTileRows};
+  RowsAhead<Isa> ahead;
   for (std::int64_t from = begin; from < end;) {
     const std::int64_t to = std::min(end, from - from % kKeyBlock + kKeyBlock);
     const std::int64_t count = to - from;
@@ -155,12 +167,14 @@ void attend(const AttentionBlock& block) {
     }
     if (block.keys.parts[1].width > 0)
       keys[1] = rows_along_width<Isa, kType>(block.keys.parts[1], block.keys, from, count, part_scratch[1]);
+    ahead.start(block.keys, sizeof(Bits<kType>), to, std::min(end, to + kKeyBlock), lanes.count * tiles_of_group);
     for (std::int64_t g = 0; g < lanes.count; ++g) {
       const LaneGroup<Isa>& group = lanes.groups[g];
       if (!group.sees(from, to)) continue;
       RunningSoftmax<Isa, kType>& own = running[g];
       const std::int64_t seen = std::min(to, group.most_end) - from;
-      multiply_parts<Isa, kType>({&keys[0], &keys[1]}, block.keys, seen, own.queries, group, scores, group.columns());
+      multiply_parts<Isa, kType>({&keys[0], &keys[1]}, block.keys, seen, own.queries, group, scores, group.columns(),
+                                 &ahead);
       const bool plain = !masked && group.sees_all(from, from + seen);
       if (!plain) scale_and_mask(block, group, from, seen, scale, scores, group.columns());
       auto* weights = reinterpret_cast<Element*>(scores);  // rows become weights in place
@@ -172,7 +186,7 @@ void attend(const AttentionBlock& block) {
         weigh<Isa, kType, true>(group, value_width, seen, rest, factors, scores, own, weights);
       }
       multiply<Isa, Math, Along::kColumns, true>(values.rows, value_rows, rounded_up(seen, Math::kDepth) / Math::kDepth,
-                                                 weights, group.columns(), own.out, group.columns(), group.vectors);
+                                                 weights, group.columns(), own.out, group.columns(), group.vectors, &ahead);
     }
     from = to;
   }

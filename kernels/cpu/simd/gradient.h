@@ -257,6 +257,10 @@ void attend_backward(const GradientBlock& block) {
   float* across_scratch[2] = {key_scratch(keys.parts[0]), key_scratch(keys.parts[1])};
   float* value_scratch = key_scratch(keys.values);
 
+  const bool two_parts = keys.parts[1].width > 0;
+  const std::int64_t tiles_of_group =
+      (kKeyBlock * (two_parts ? 3 : 2) + keys.parts[0].width + keys.parts[1].width) / std::int64_t{Isa::kTileRows};
+  RowsAhead<Isa> ahead;
   for (std::int64_t from = begin; from < end;) {
     const std::int64_t to = std::min(end, from - from % kKeyBlock + kKeyBlock);
     RowsBothWays rows[2];
@@ -268,6 +272,7 @@ void attend_backward(const GradientBlock& block) {
     const RowPointers values = keys.values == keys.parts[0]
                                    ? rows[0].along
                                    : rows_along_width<Isa, kType>(keys.values, keys, from, to - from, value_scratch);
+    ahead.start(keys, sizeof(Bits<kType>), to, std::min(end, to + kKeyBlock), lanes.count * tiles_of_group);
     std::int64_t seen[LaneGroups<Isa>::kMost];  // places of this block that a group sees: the first so many
     for (std::size_t g = 0; g < static_cast<std::size_t>(lanes.count); ++g) {
       const LaneGroup<Isa>& group = lanes.groups[g];
@@ -276,10 +281,10 @@ void attend_backward(const GradientBlock& block) {
       const std::int64_t count = seen[g];
       if (count == 0) continue;
       multiply_parts<Isa, kType>({&rows[0].along, &rows[1].along}, keys, count, own.queries, group, scores + group.first,
-                                 columns);
+                                 columns, &ahead);
       multiply<Isa, Math, Along::kRows, false>(values.rows, rounded_up(count, Isa::kTileRows),
                                                rounded_up(keys.values.width, Math::kDepth) / Math::kDepth, own.grad_out,
-                                               group.columns(), grads + group.first, columns, group.vectors);
+                                               group.columns(), grads + group.first, columns, group.vectors, &ahead);
       const bool plain = !masked && group.sees_all(from, from + count);
       const float signed_scale = forward.scale < 0 ? -scale : scale;
       if (!plain) scale_and_mask(forward, group, from, count, signed_scale, scores + group.first, columns);
@@ -295,7 +300,7 @@ void attend_backward(const GradientBlock& block) {
         multiply<Isa, Math, Along::kColumns, true>(
             rows[part].across.rows, rounded_up(keys.parts[part].width, Isa::kTileRows),
             rounded_up(count, Math::kDepth) / Math::kDepth, of_scores.elements, of_scores.stride, own.grad_queries[part],
-            group.columns(), group.vectors);
+            group.columns(), group.vectors, &ahead);
       }
     }
     // Groups that see as many places are added to the keys together: one long product instead of several short ones.

@@ -50,10 +50,9 @@ RowPointers rows_along_width(const KeyRows& keys, const BlockKeys& block, std::i
   RowPointers result;
   const bool in_place = keys.element_stride == 1 && (Math::kDepth == 2 ? keys.width % 2 == 0 : kType == DType::kF32);
   const std::int64_t width = rounded_up(keys.width, Isa::kLanes);
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::byte* row = keys.row(block.row(first + i));
-    result.rows[i] = row;
-    if (in_place) continue;
+  find_rows<Isa>(keys, block, first, count, result.rows);
+  for (std::int64_t i = 0; i < count && !in_place; ++i) {
+    const auto* row = static_cast<const std::byte*>(result.rows[i]);
     if constexpr (Math::kDepth == 2) {
       auto* copy = reinterpret_cast<std::uint16_t*>(scratch) + i * width;
       for (std::int64_t d = 0; d < width; ++d) {
@@ -102,10 +101,9 @@ RowPointers rows_across(const KeyRows& keys, const BlockKeys& block, std::int64_
   } else {
     constexpr std::int64_t kBytes = sizeof(Bits<kType>);
     const bool in_place = kType == DType::kF32 && keys.element_stride == 1 && keys.width % Isa::kTileRows == 0;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::byte* row = keys.row(block.row(first + i));
-      result.rows[i] = row;
-      if (in_place) continue;
+    find_rows<Isa>(keys, block, first, count, result.rows);
+    for (std::int64_t i = 0; i < count && !in_place; ++i) {
+      const auto* row = static_cast<const std::byte*>(result.rows[i]);
       float* copy = scratch + i * width;
       for (std::int64_t d = 0; d < width; d += Isa::kLanes)
         store(copy + d,
@@ -133,8 +131,6 @@ RowsBothWays rows_both_ways(const KeyRows& keys, const BlockKeys& block, std::in
   }
   return result;
 }
-
-inline constexpr std::int64_t kCacheLine = 64;
 
 /// Asks for a row that will be read soon: rows of different tokens lie too far apart for the machine to foresee.
 template <class Isa>

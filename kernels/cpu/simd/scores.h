@@ -32,16 +32,16 @@ inline Words<Isa> paired(Floats<Isa> low, Floats<Isa> high) {
 template <class Isa, DType kType>
 void multiply_parts(const RowPointers* const (&keys)[2], const BlockKeys& block, std::int64_t count,
                     const typename MathOf<Isa, kType>::Element* const (&queries)[2], const LaneGroup<Isa>& group,
-                    float* scores, std::int64_t stride) {
+                    float* scores, std::int64_t stride, RowsAhead<Isa>* ahead = nullptr) {
   using Math = MathOf<Isa, kType>;
   const std::int64_t columns = group.columns();
   const std::int64_t rows = rounded_up(count, Isa::kTileRows);
   const auto depth = [&](int part) { return rounded_up(block.parts[part].width, Math::kDepth) / Math::kDepth; };
   multiply<Isa, Math, Along::kRows, false>(keys[0]->rows, rows, depth(0), queries[0], columns, scores, stride,
-                                           group.vectors);
+                                           group.vectors, ahead);
   if (block.parts[1].width > 0)
     multiply<Isa, Math, Along::kRows, true>(keys[1]->rows, rows, depth(1), queries[1], columns, scores, stride,
-                                            group.vectors);
+                                            group.vectors, ahead);
 }
 
 /// A group's scores, in rows `stride` floats apart, become scale * score + mask in the log2 domain, and -inf where a lane

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/simd/ahead.h"
 #include "kernels/cpu/simd/vector.h"
 
 namespace tessera::kernels::cpu {
@@ -85,11 +86,13 @@ template <class Isa, class Math, Along kAlong, bool kAdd, int kRows, int kVector
 
 /// C (+)= A B for `rows` rows, a multiple of `kTileRows`, and 1 to 3 vectors of columns. In `RowsOf` (`Along::kRows`) there
 /// are `rows` pointers, in `ColumnsOf` `depth`; `depth` counts elements, which are pairs for PairMath.
+/// @param ahead asked before each tile, if given
 template <class Isa, class Math, Along kAlong, bool kAdd>
 void multiply(const void* const* a, std::int64_t rows, std::int64_t depth, const typename Math::Element* b,
-              std::int64_t b_stride, float* c, std::int64_t c_stride, int vectors) {
+              std::int64_t b_stride, float* c, std::int64_t c_stride, int vectors, RowsAhead<Isa>* ahead = nullptr) {
   constexpr int kRows = Isa::kTileRows;
   for (std::int64_t r = 0; r < rows; r += kRows) {
+    if (ahead != nullptr) ahead->ask();
     const void* const* pointers = kAlong == Along::kRows ? a + r : a;
     const std::int64_t first = kAlong == Along::kRows ? 0 : r;
     float* tile = c + r * c_stride;

@@ -2,8 +2,9 @@
 // avx512.cc).
 //
 // An instruction set is a struct: `kLanes` floats in a vector, `kTileRows` rows in a tile of matrix products (as many as
-// the registers take with three vectors of columns), and `kPairs`, whether `dot` multiplies pairs of bf16. All functions
-// here are templates on it, so that each set has its own.
+// the registers take with three vectors of columns), `kPairs`, whether `dot` multiplies pairs of bf16, and `kScales`,
+// whether `remainder` and `scaled` take apart and put together powers of two. All functions here are templates on it, so
+// that each set has its own.
 #pragma once
 
 #include <cstdint>
@@ -134,11 +135,24 @@ inline Zipped<Isa> zipped(Floats<Isa> even, Floats<Isa> odd) {
   return zip<Isa>(even, odd, std::make_index_sequence<Isa::kLanes>());
 }
 
-/// 2^x for x <= 127, to 1.7e-7 of its value; exactly 0 for x <= -126.5, NaN for NaN: 2^round(x) from the exponent's bits,
-/// times a minimax polynomial of degree 5 for the rest.
+/// 2^x for |x| <= 1/2, to 1.7e-7 of its value: a minimax polynomial.
+template <class Isa>
+inline Floats<Isa> exp2_near_zero(Floats<Isa> x) {
+  Floats<Isa> value = broadcast<Floats<Isa>>(1.32647285e-3f) * x + 9.67151392e-3f;
+  value = value * x + 5.55073358e-2f;
+  value = value * x + 2.40222424e-1f;
+  value = value * x + 6.93147004e-1f;
+  return value * x + 1.0f;
+}
+
+/// 2^x for x <= 127, to 1.7e-7 of its value; exactly 0 for x < -126.5, NaN for NaN: 2^round(x) times 2 to what remains.
 template <class Isa>
 inline Floats<Isa> exp2(Floats<Isa> x) {
   using F = Floats<Isa>;
+  if constexpr (Isa::kScales) {
+    const F rest = Isa::remainder(x);
+    return Isa::scaled(exp2_near_zero<Isa>(rest), x - rest);
+  }
   x = larger(broadcast<F>(kLeastPower), x);
   // Adding 1.5 * 2^23 leaves no bits behind the point: the low bits of the sum are round(x), and with 127 added an
   // exponent.
@@ -146,12 +160,7 @@ inline Floats<Isa> exp2(Floats<Isa> x) {
   const F shifted = x + magic;
   const F rest = x - (shifted - magic);
   const Words<Isa> power = bits_as<Words<Isa>>(shifted) << 23;
-  F value = broadcast<F>(1.32647285e-3f) * rest + 9.67151392e-3f;
-  value = value * rest + 5.55073358e-2f;
-  value = value * rest + 2.40222424e-1f;
-  value = value * rest + 6.93147004e-1f;
-  value = value * rest + 1.0f;
-  return value * bits_as<F>(power);
+  return exp2_near_zero<Isa>(rest) * bits_as<F>(power);
 }
 
 }  // namespace tessera::kernels::cpu
