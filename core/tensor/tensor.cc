@@ -3,68 +3,35 @@
 
 #include <fmt/format.h>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <new>
 #include <optional>
 #include <utility>
 
+#include "core/tensor/memory.h"
 #include "support/diagnostic.h"
 #include "support/text.h"
 
 namespace tessera {
 namespace {
 
-// Large tensors lie in huge pages where the machine has them: kernels that stream through memory then miss fewer translations, and
-// fresh memory faults in once in 2 MiB instead of once in 4 KiB.
-constexpr std::int64_t kHugePage = std::int64_t{1} << 21;
-
-std::align_val_t alignment_of(std::int64_t bytes) {
-  return std::align_val_t{bytes >= kHugePage ? static_cast<std::size_t>(kHugePage) : 64};
-}
-
 std::string describe(const Shape& shape, DType dtype) { return fmt::format("{} {}", to_string(dtype), to_string(shape)); }
 
-// Bytes of memory the machine has; the largest int64_t where it does not tell.
-std::int64_t machine_memory() {
-  static const std::int64_t bytes = [] {
-    const std::int64_t pages = ::sysconf(_SC_PHYS_PAGES);
-    const std::int64_t page = ::sysconf(_SC_PAGE_SIZE);
-    return pages > 0 && page > 0 ? pages * page : std::numeric_limits<std::int64_t>::max();
-  }();
-  return bytes;
-}
-
-// More than the machine's memory is refused before the system is asked: it may well promise it, and then end the process
-// when it is written to.
 std::shared_ptr<std::byte[]> allocate(const Shape& shape, DType dtype) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   const std::int64_t count = element_count(shape);
   if (count == 0) return nullptr;
   const bool countable = count <= kMost / size_of(dtype);
   const std::int64_t bytes = countable ? count * size_of(dtype) : kMost;
-  void* memory = nullptr;
-  if (countable && bytes <= machine_memory()) {
-    memory = ::operator new[](static_cast<std::size_t>(bytes), alignment_of(bytes), std::nothrow);
-  }
+  auto memory = countable ? allocate_memory(bytes) : nullptr;
   if (memory == nullptr) {
     fail("out-of-memory",
          fmt::format("{} takes {}{}, which cannot be allocated", describe(shape, dtype), countable ? "" : "more than ",
                      format_bytes(bytes)),
          "check the shape, or split the tensor over more devices");
   }
-#ifdef __linux__
-  // A hint only: memory works without.
-  if (bytes >= kHugePage) madvise(memory, static_cast<std::size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
-#endif
-  return {static_cast<std::byte*>(memory),
-          [alignment = alignment_of(bytes)](std::byte* begin) { ::operator delete[](begin, alignment); }};
+  return memory;
 }
 
 void check_count(const Shape& shape, std::size_t given) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/tensor/tensor.h"
 #include "kernels/cpu/operands.h"
 #include "support/parallel.h"
 
@@ -40,11 +41,36 @@ std::span<LanedBlock> group_of(std::int64_t together) {
   return {group.data(), static_cast<std::size_t>(together)};
 }
 
-// What a piece of a block leaves: out, normalised, in f32, and statistics of each lane.
-struct Partials {
-  std::vector<float> out;  // [lane][width]
-  std::vector<float> max;  // [lane]
-  std::vector<float> sum;
+// What the pieces of blocks leave for each lane: out, normalised, in f32, and statistics.
+class Partials {
+ public:
+  Partials(const BlocksShape& shape, std::int64_t pieces)
+      : pieces_(pieces),
+        lanes_(shape.most_lanes),
+        width_(shape.value_width),
+        out_(Tensor::uninitialized({shape.count * pieces * lanes_, width_}, DType::kF32)),
+        statistics_(Tensor::uninitialized({shape.count * pieces * lanes_, 2}, DType::kF32)) {}
+
+  float* out(std::int64_t block, std::int64_t piece, std::int64_t lane) {
+    return out_.data<float>() + index(block, piece, lane) * width_;
+  }
+  float& max(std::int64_t block, std::int64_t piece, std::int64_t lane) {
+    return statistics_.data<float>()[2 * index(block, piece, lane)];
+  }
+  float& sum(std::int64_t block, std::int64_t piece, std::int64_t lane) {
+    return statistics_.data<float>()[2 * index(block, piece, lane) + 1];
+  }
+
+ private:
+  [[nodiscard]] std::int64_t index(std::int64_t block, std::int64_t piece, std::int64_t lane) const {
+    return (block * pieces_ + piece) * lanes_ + lane;
+  }
+
+  std::int64_t pieces_;
+  std::int64_t lanes_;
+  std::int64_t width_;
+  Tensor out_;
+  Tensor statistics_;
 };
 
 // Narrows a block's lanes to piece `piece` of `pieces` of the places that they see together.
@@ -60,38 +86,39 @@ void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces) {
   keep_places(laned, from, from + size);
 }
 
-// Merges the pieces of one lane into its results.
-void merge(const AttentionBlock& block, std::size_t lane, std::span<const Partials> pieces) {
-  const auto width = static_cast<std::size_t>(block.keys.values.width);
-  const QueryLane& to = block.lanes[lane];
-  float max = -std::numeric_limits<float>::infinity();
-  for (const Partials& piece : pieces) {
-    if (piece.sum[lane] != 0) max = std::max(max, piece.max[lane]);
+// Merges the pieces of a block's lanes into its results.
+void merge(const AttentionBlock& block, std::int64_t index, std::int64_t pieces, Partials& partials) {
+  const std::int64_t width = block.keys.values.width;
+  std::vector<double> weights(static_cast<std::size_t>(pieces));
+  std::vector<float> out(static_cast<std::size_t>(rounded_up(width, kWidestVector)));
+  for (std::int64_t lane = 0; lane < std::ssize(block.lanes); ++lane) {
+    const QueryLane& to = block.lanes[static_cast<std::size_t>(lane)];
+    float max = -std::numeric_limits<float>::infinity();
+    for (std::int64_t p = 0; p < pieces; ++p) {
+      if (partials.sum(index, p, lane) != 0) max = std::max(max, partials.max(index, p, lane));
+    }
+    double sum = 0;
+    for (std::int64_t p = 0; p < pieces; ++p) {
+      const float own = partials.sum(index, p, lane);
+      const double distance = static_cast<double>(partials.max(index, p, lane)) - static_cast<double>(max);
+      weights[static_cast<std::size_t>(p)] = own == 0 ? 0 : static_cast<double>(own) * std::exp(distance);
+      sum += weights[static_cast<std::size_t>(p)];
+    }
+    if (to.max != nullptr) {
+      *to.max = sum == 0 ? 0 : max;
+      *to.sum = static_cast<float>(sum);
+    }
+    if (!block.write_out) continue;
+    std::ranges::fill(out, 0.0f);
+    for (std::int64_t p = 0; p < pieces; ++p) {
+      if (weights[static_cast<std::size_t>(p)] == 0) continue;
+      const auto share = static_cast<float>(weights[static_cast<std::size_t>(p)] / sum);
+      const float* own = partials.out(index, p, lane);
+      float* total = out.data();
+      for (std::int64_t e = 0; e < width; ++e) total[e] += share * own[e];
+    }
+    leaves().narrow(block.out_dtype, out.data(), const_cast<std::byte*>(to.out), block.out_stride, width);
   }
-  std::vector<double> weights(pieces.size(), 0.0);
-  double sum = 0;
-  for (std::size_t p = 0; p < pieces.size(); ++p) {
-    const Partials& piece = pieces[p];
-    if (piece.sum[lane] == 0) continue;
-    weights[p] =
-        static_cast<double>(piece.sum[lane]) * std::exp(static_cast<double>(piece.max[lane]) - static_cast<double>(max));
-    sum += weights[p];
-  }
-  if (to.max != nullptr) {
-    *to.max = sum == 0 ? 0 : max;
-    *to.sum = static_cast<float>(sum);
-  }
-  if (!block.write_out) return;
-  std::vector<double> total(width, 0.0);
-  for (std::size_t p = 0; p < pieces.size(); ++p) {
-    if (weights[p] == 0) continue;
-    const double share = weights[p] / sum;
-    const float* own = &pieces[p].out[lane * width];
-    for (std::size_t e = 0; e < width; ++e) total[e] += share * static_cast<double>(own[e]);
-  }
-  std::vector<float> out(static_cast<std::size_t>(rounded_up(block.keys.values.width, kWidestVector)), 0.0f);
-  std::ranges::transform(total, out.begin(), [](double value) { return static_cast<float>(value); });
-  leaves().narrow(block.out_dtype, out.data(), const_cast<std::byte*>(to.out), block.out_stride, block.keys.values.width);
 }
 
 }  // namespace
@@ -118,7 +145,7 @@ void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t,
     });
     return;
   }
-  std::vector<Partials> partials(static_cast<std::size_t>(shape.count * pieces));  // [block][piece]
+  Partials partials(shape, pieces);
   parallel_for(groups * pieces, [&](std::int64_t task) {
     const std::span<LanedBlock> group = group_of(shape.together);
     for (std::int64_t b = 0; b < shape.together; ++b) {
@@ -126,16 +153,11 @@ void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t,
       LanedBlock& laned = group[static_cast<std::size_t>(b)];
       fill(block, laned);
       narrow(laned, task % pieces, pieces);
-      Partials& own = partials[static_cast<std::size_t>(block * pieces + task % pieces)];
-      const std::size_t lanes = laned.block.lanes.size();
-      const auto width = static_cast<std::size_t>(laned.block.keys.values.width);
-      own.out.resize(lanes * width);
-      own.max.resize(lanes);
-      own.sum.resize(lanes);
-      for (std::size_t i = 0; i < lanes; ++i) {
-        laned.lanes[i].out = reinterpret_cast<const std::byte*>(&own.out[i * width]);
-        laned.lanes[i].max = &own.max[i];
-        laned.lanes[i].sum = &own.sum[i];
+      for (std::int64_t i = 0; i < std::ssize(laned.block.lanes); ++i) {
+        QueryLane& lane = laned.lanes[static_cast<std::size_t>(i)];
+        lane.out = reinterpret_cast<const std::byte*>(partials.out(block, task % pieces, i));
+        lane.max = &partials.max(block, task % pieces, i);
+        lane.sum = &partials.sum(block, task % pieces, i);
       }
       laned.block.out_dtype = DType::kF32;
       laned.block.out_stride = 1;
@@ -145,9 +167,7 @@ void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t,
   parallel_for(shape.count, [&](std::int64_t block) {
     LanedBlock& laned = group_of(1)[0];
     fill(block, laned);
-    const std::span<const Partials> own(&partials[static_cast<std::size_t>(block * pieces)],
-                                        static_cast<std::size_t>(pieces));
-    for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) merge(laned.block, i, own);
+    merge(laned.block, block, pieces, partials);
   });
 }
 

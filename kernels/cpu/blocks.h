@@ -33,6 +33,8 @@ void keep_places(LanedBlock& laned, std::int64_t from, std::int64_t to);
 struct BlocksShape {
   std::int64_t count = 0;
   std::int64_t most_places = 0;  ///< places that one block has at most
+  std::int64_t most_lanes = 0;   ///< likewise
+  std::int64_t value_width = 0;
   /// Blocks that are one task: at most kMostTogether which follow one another, of as many lanes over the same places. Few
   /// lanes take turns with the places, so that keys that lie side by side are read together. It divides `count`.
   std::int64_t together = 1;

@@ -19,6 +19,8 @@ AttentionResult sparse_attention(const SparseAttentionCall& call) {
   const SparseCall sparse(call, size);
   const BlocksShape shape{.count = sparse.block_count(),
                           .most_places = sparse.most_keys(),
+                          .most_lanes = sparse.most_lanes(),
+                          .value_width = size['e'],
                           .arithmetic = arithmetic_of(call.query.dtype(), static_cast<double>(sparse.most_keys()))};
   run_blocks(shape, [&](std::int64_t block, LanedBlock& laned) {
     sparse.fill(laned, sparse.at(block));

@@ -31,6 +31,8 @@ class SparseCall {
   /// Heads beyond what a block holds are in blocks of their own.
   [[nodiscard]] std::int64_t block_count() const { return static_cast<std::int64_t>(rows_.size()) * blocks_of_row_; }
   [[nodiscard]] ListedRow at(std::int64_t block) const;
+  /// Heads that a block has at most.
+  [[nodiscard]] std::int64_t most_lanes() const { return heads_of_block_; }
   /// Keys that a list names at most.
   [[nodiscard]] std::int64_t most_keys() const { return most_keys_; }
   /// The block of a row, all but outputs and statistics. `result.block` points into `result`.
