@@ -156,18 +156,16 @@ RowPointers lane_columns(const float* matrix, std::int64_t stride, LaneSpan lane
   return result;
 }
 
-/// Adds A B to the gradients of `count` places: A [places][lanes], B some of `b`'s lanes. Whole tiles of places that follow
-/// one another are added in place; those of a list, which may repeat, and the rest one by one, asked for while they are
-/// multiplied.
+/// Adds A B to the gradients of `count` places: A [places][lanes], B some of `b`'s lanes. Rows of a list, which may repeat,
+/// and those of the last tile are found one by one, and asked for while they are multiplied.
 template <class Isa, DType kType>
 void add_to_keys(const RowPointers& a, const LaneRows<Isa, kType>& b, LaneSpan lanes, const BlockKeys& keys,
                  std::int64_t place, std::int64_t count, const GradientRows& rows) {
   using Math = MathOf<Isa, kType>;
-  using F = Floats<Isa>;
   const std::int64_t vectors = rounded_up(b.width, Isa::kLanes) / Isa::kLanes;
   const std::int64_t in_place = keys.list == nullptr ? count / Isa::kTileRows * Isa::kTileRows : 0;
   const std::int64_t depth = lanes.count / Math::kDepth;
-  float tile[std::size_t{Isa::kTileRows} * 3 * std::size_t{Isa::kLanes}];
+  float nowhere[3 * std::size_t{Isa::kLanes}] = {};  // rows behind the last place
   for (std::int64_t v = 0; v < vectors; v += 3) {
     const int taken = static_cast<int>(std::min<std::int64_t>(3, vectors - v));
     const std::int64_t column = v * Isa::kLanes;
@@ -176,16 +174,13 @@ void add_to_keys(const RowPointers& a, const LaneRows<Isa, kType>& b, LaneSpan l
     multiply<Isa, Math, Along::kRows, true>(a.rows, in_place, depth, lane_rows, b.row_stride, rows.row(place) + column,
                                             rows.row_stride, taken);
     for (std::int64_t first = in_place; first < count; first += Isa::kTileRows) {
-      const std::int64_t own = std::min<std::int64_t>(Isa::kTileRows, count - first);
-      const auto to = [&](std::int64_t j) { return rows.row(keys.row(place + first + j)) + column; };
-      for (std::int64_t j = 0; j < own; ++j)
-        prefetch_row<Isa>(reinterpret_cast<const std::byte*>(to(j)), width * static_cast<std::int64_t>(sizeof(float)));
-      multiply<Isa, Math, Along::kRows, false>(a.rows + first, Isa::kTileRows, depth, lane_rows, b.row_stride, tile, width,
-                                               taken);
-      for (std::int64_t j = 0; j < own; ++j) {
-        for (std::int64_t i = 0; i < width; i += Isa::kLanes)
-          store(to(j) + i, load<F>(to(j) + i) + load<F>(tile + j * width + i));
+      float* to[std::size_t{Isa::kTileRows}];
+      for (std::int64_t j = 0; j < Isa::kTileRows; ++j) {
+        to[j] = first + j < count ? rows.row(keys.row(place + first + j)) + column : nowhere;
+        prefetch_row<Isa>(reinterpret_cast<const std::byte*>(to[j]), width * static_cast<std::int64_t>(sizeof(float)));
       }
+      multiply_tile_of<Isa, Math, Along::kRows, true>(taken, a.rows + first, 0, depth, lane_rows, b.row_stride,
+                                                      ListedRows<Isa>{to});
     }
   }
 }

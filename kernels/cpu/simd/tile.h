@@ -35,12 +35,25 @@ struct PairMath {
 
 enum class Along : std::uint8_t { kRows, kColumns };  ///< whether A's pointers are its rows or its columns
 
+/// Rows of C: a matrix's, or any rows anywhere, of which one may be several.
+template <class Isa>
+struct MatrixRows {
+  float* base;
+  std::int64_t stride;
+  [[nodiscard]] float* row(std::int64_t r) const { return base + r * stride; }
+};
+template <class Isa>
+struct ListedRows {
+  float* const* rows;
+  [[nodiscard]] float* row(std::int64_t r) const { return rows[r]; }
+};
+
 /// One tile: `kRows` rows of C, in `ColumnsOf` those from `first` on, and `kVectors` vectors of its columns.
 /// Not inlined: alone, its loop has all registers.
-template <class Isa, class Math, Along kAlong, bool kAdd, int kRows, int kVectors>
+template <class Isa, class Math, Along kAlong, bool kAdd, int kVectors, class Rows>
 [[gnu::noinline]] void multiply_tile(const void* const* a, std::int64_t first, std::int64_t depth,
-                                     const typename Math::Element* b, std::int64_t b_stride, float* c,
-                                     std::int64_t c_stride) {
+                                     const typename Math::Element* b, std::int64_t b_stride, Rows c) {
+  constexpr int kRows = Isa::kTileRows;
   using F = Floats<Isa>;
   using Element = typename Math::Element;
   const auto element = [](const void* address, std::int64_t i) __attribute__((always_inline)) {
@@ -78,10 +91,19 @@ template <class Isa, class Math, Along kAlong, bool kAdd, int kRows, int kVector
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       // What is there is added last: sums over many blocks then round once a block, not once a product.
-      float* at = c + r * c_stride + v * Isa::kLanes;
+      float* at = c.row(r) + v * Isa::kLanes;
       store(at, kAdd ? load<F>(at) + sums[r][v] : sums[r][v]);
     }
   }
+}
+
+/// One tile of 1 to 3 vectors.
+template <class Isa, class Math, Along kAlong, bool kAdd, class Rows>
+void multiply_tile_of(int vectors, const void* const* a, std::int64_t first, std::int64_t depth,
+                      const typename Math::Element* b, std::int64_t b_stride, Rows c) {
+  if (vectors == 3) multiply_tile<Isa, Math, kAlong, kAdd, 3>(a, first, depth, b, b_stride, c);
+  else if (vectors == 2) multiply_tile<Isa, Math, kAlong, kAdd, 2>(a, first, depth, b, b_stride, c);
+  else multiply_tile<Isa, Math, kAlong, kAdd, 1>(a, first, depth, b, b_stride, c);
 }
 
 /// C (+)= A B for `rows` rows, a multiple of `kTileRows`, and 1 to 3 vectors of columns. In `RowsOf` (`Along::kRows`) there
@@ -93,13 +115,9 @@ void multiply(const void* const* a, std::int64_t rows, std::int64_t depth, const
   constexpr int kRows = Isa::kTileRows;
   for (std::int64_t r = 0; r < rows; r += kRows) {
     if (ahead != nullptr) ahead->ask();
-    const void* const* pointers = kAlong == Along::kRows ? a + r : a;
-    const std::int64_t first = kAlong == Along::kRows ? 0 : r;
     float* tile = c + r * c_stride;
-    if (vectors == 3) multiply_tile<Isa, Math, kAlong, kAdd, kRows, 3>(pointers, first, depth, b, b_stride, tile, c_stride);
-    else if (vectors == 2)
-      multiply_tile<Isa, Math, kAlong, kAdd, kRows, 2>(pointers, first, depth, b, b_stride, tile, c_stride);
-    else multiply_tile<Isa, Math, kAlong, kAdd, kRows, 1>(pointers, first, depth, b, b_stride, tile, c_stride);
+    multiply_tile_of<Isa, Math, kAlong, kAdd>(vectors, kAlong == Along::kRows ? a + r : a, kAlong == Along::kRows ? 0 : r,
+                                              depth, b, b_stride, MatrixRows<Isa>{tile, c_stride});
   }
 }
 
