@@ -37,8 +37,8 @@ class RowsAhead {
     rows_ = std::max<std::int64_t>(to - from, 0);
     std::int64_t lines = 0;
     for (const KeyRows* rows : {&keys.parts[0], &keys.parts[1], &keys.values}) {
-      const bool seen = rows == &keys.values && keys.values == keys.parts[0];
-      if (rows->width == 0 || rows->element_stride != 1 || seen) continue;
+      const bool latent = rows == &keys.values && keys.values == keys.parts[0];  // those of the keys
+      if (rows->width == 0 || rows->element_stride != 1 || latent) continue;
       find_rows<Isa>(*rows, keys, from, rows_, addresses_[operands_]);
       bytes_[operands_] = rows->width * element_bytes;
       lines += rows_ * (rounded_up(bytes_[operands_], kCacheLine) / kCacheLine);
