@@ -30,11 +30,9 @@ AttentionResult attention(const AttentionCall& call) {
   const DenseCall dense(call, size, most_lanes(size));
   const auto range_count = static_cast<std::int64_t>(dense.ranges().size());
   const std::int64_t together = dense.heads_together();
-  std::int64_t lanes = 0;
-  for (const LaneRange& range : dense.ranges()) lanes = std::max(lanes, range.count);
   const BlocksShape shape{.count = size['k'] * range_count,
                           .most_places = size['t'],
-                          .most_lanes = lanes,
+                          .most_lanes = dense.most_lanes(),
                           .value_width = size['e'],
                           .together = together,
                           .arithmetic = arithmetic_of(call.query.dtype(), dense.keys_of_row())};

@@ -26,7 +26,7 @@ struct Avx512 {
   static Floats<Avx512> remainder(Floats<Avx512> x) {
     return bits_as<Floats<Avx512>>(_mm512_reduce_ps(bits_as<__m512>(x), _MM_FROUND_TO_NEAREST_INT));
   }
-  /// x * 2^power, 0 for powers below -126: numbers less than normal ones would be slow ever after.
+  /// x * 2^power, 0 for powers below -126: they would give numbers below the normal ones, which are slow ever after.
   static Floats<Avx512> scaled(Floats<Avx512> x, Floats<Avx512> power) {
     const __mmask16 normal = _mm512_cmp_ps_mask(bits_as<__m512>(power), _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
     return bits_as<Floats<Avx512>>(_mm512_maskz_scalef_ps(normal, bits_as<__m512>(x), bits_as<__m512>(power)));

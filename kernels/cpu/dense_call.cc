@@ -35,10 +35,15 @@ DenseCall::DenseCall(const AttentionCall& call, const Sizes& size, std::int64_t 
   }
 }
 
+std::int64_t DenseCall::most_lanes() const {
+  std::int64_t most = 0;
+  for (const LaneRange& range : ranges_) most = std::max(most, range.count);
+  return most;
+}
+
 std::int64_t DenseCall::heads_together() const {
   const auto side_by_side = [](const Tensor& keys) { return keys.strides()[2] < keys.strides()[1]; };
-  const bool few = std::ranges::all_of(ranges_, [](const LaneRange& range) { return range.count <= leaves().few(); });
-  if (!few || !side_by_side(call_.key) || !side_by_side(call_.value)) return 1;
+  if (most_lanes() > leaves().few() || !side_by_side(call_.key) || !side_by_side(call_.value)) return 1;
   std::int64_t together = std::min(call_.key.size(2), kMostTogether);
   while (together > 1 && call_.key.size(2) % together != 0) --together;
   return std::max<std::int64_t>(together, 1);

@@ -21,6 +21,8 @@ class DenseCall {
   DenseCall(const AttentionCall& call, const Sizes& size, std::int64_t most_lanes);
 
   [[nodiscard]] const std::vector<LaneRange>& ranges() const { return ranges_; }
+  /// Lanes that a range has at most.
+  [[nodiscard]] std::int64_t most_lanes() const;
   /// Keys that a row sees, and rows (of all heads of a group) that see a key, on average.
   [[nodiscard]] double keys_of_row() const { return pairs_ / std::max(rows_, 1.0); }
   [[nodiscard]] double rows_of_key() const { return pairs_ * static_cast<double>(group_) / std::max(keys_, 1.0); }

@@ -12,9 +12,8 @@ namespace tessera::kernels::cpu {
 inline constexpr std::int64_t kCacheLine = 64;
 
 /// Writes where the rows of places [first, first + count) lie.
-template <class Isa>
-inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count,
-                      const void** rows) {
+template <class Isa, class Pointer>
+inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count, Pointer* rows) {
   if (keys.pages != nullptr) {
     for (std::int64_t i = 0; i < count; ++i) rows[i] = keys.row(block.row(first + i));
   } else if (block.list != nullptr) {
@@ -22,6 +21,12 @@ inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t 
   } else {
     for (std::int64_t i = 0; i < count; ++i) rows[i] = keys.base + (first + i) * keys.row_stride;
   }
+}
+
+/// Repeats the last of `count` rows until there are `all`, so that whole tiles or vectors of them can be read.
+template <class Isa, class Pointer>
+inline void repeat_last(Pointer* rows, std::int64_t count, std::int64_t all) {
+  for (std::int64_t i = count; i < all; ++i) rows[i] = rows[count - 1];
 }
 
 /// Asks for the rows of a block of keys a few cache lines at a time: all at once they would wait for one another, and the
@@ -48,7 +53,6 @@ class RowsAhead {
   }
 
   void ask() {
-    if (rows_ == 0) return;
     for (std::int64_t left = lines_; left > 0 && operand_ < operands_;) {
       const auto* row = static_cast<const std::byte*>(addresses_[operand_][row_]);
       const std::int64_t end = std::min(bytes_[operand_], byte_ + left * kCacheLine);

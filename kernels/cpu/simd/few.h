@@ -33,13 +33,14 @@ template <class Isa>
 void find_keys(const BlockKeys& block, std::int64_t first, std::int64_t count, KeyAddresses& found) {
   found.first = first;
   found.count = count;
-  for (std::int64_t i = 0; i < kFewKeys; ++i) {
-    const std::int64_t row = block.row(first + std::min(i, count - 1));
-    for (int part = 0; part < 2; ++part) {
-      if (block.parts[part].width > 0) found.keys[part][i] = block.parts[part].row(row);
-    }
-    found.values[i] = block.values.row(row);
+  const auto find = [&](const KeyRows& keys, const std::byte** rows) {
+    find_rows<Isa>(keys, block, first, count, rows);
+    repeat_last<Isa>(rows, count, kFewKeys);
+  };
+  for (int part = 0; part < 2; ++part) {
+    if (block.parts[part].width > 0) find(block.parts[part], found.keys[part]);
   }
+  find(block.values, found.values);
 }
 
 /// A vector of an operand's row, as few rows multiply it. bf16 is read in words of two elements: dot products take them as

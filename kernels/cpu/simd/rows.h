@@ -38,7 +38,7 @@ struct RowPointers {
 /// `count` rows become whole tiles: the last one is repeated.
 template <class Isa>
 inline void pad_rows(RowPointers& pointers, std::int64_t count) {
-  for (std::int64_t i = count; i < rounded_up(count, Isa::kTileRows); ++i) pointers.rows[i] = pointers.rows[count - 1];
+  repeat_last<Isa>(pointers.rows, count, rounded_up(count, Isa::kTileRows));
 }
 
 /// Rows [first, first + count) of a block's keys, to be read along their width (`Along::kRows`), whole tiles of them.
@@ -82,11 +82,12 @@ RowPointers rows_across(const KeyRows& keys, const BlockKeys& block, std::int64_
   using Math = MathOf<Isa, kType>;
   RowPointers result;
   const std::int64_t width = rounded_up(keys.width, Isa::kLanes);
+  find_rows<Isa>(keys, block, first, count, result.rows);
   if constexpr (Math::kDepth == 2) {
     auto* words = reinterpret_cast<std::uint32_t*>(scratch);
     for (std::int64_t i = 0; i < count; i += 2) {
-      const std::byte* even = keys.row(block.row(first + i));
-      const std::byte* odd = i + 1 < count ? keys.row(block.row(first + i + 1)) : nullptr;
+      const auto* even = static_cast<const std::byte*>(result.rows[i]);
+      const auto* odd = i + 1 < count ? static_cast<const std::byte*>(result.rows[i + 1]) : nullptr;
       std::uint32_t* pairs = words + i / 2 * width;
       for (std::int64_t d = 0; d < width; d += 2 * Isa::kLanes) {
         const auto [low, high] = interleaved<Isa>(
@@ -95,13 +96,12 @@ RowPointers rows_across(const KeyRows& keys, const BlockKeys& block, std::int64_
         store(pairs + d, low);
         if (d + Isa::kLanes < width) store(pairs + d + Isa::kLanes, high);
       }
-      result.rows[i / 2] = pairs;
+      result.rows[i / 2] = pairs;  // the row that stood there has been read
     }
     return result;
   } else {
     constexpr std::int64_t kBytes = sizeof(Bits<kType>);
     const bool in_place = kType == DType::kF32 && keys.element_stride == 1 && keys.width % Isa::kTileRows == 0;
-    find_rows<Isa>(keys, block, first, count, result.rows);
     for (std::int64_t i = 0; i < count && !in_place; ++i) {
       const auto* row = static_cast<const std::byte*>(result.rows[i]);
       float* copy = scratch + i * width;
