@@ -1,10 +1,11 @@
 // Attention of few query rows, as in decoding: the elements of a key lie in lanes, and each key and value is read once for
 // all rows.
 //
-// So few rows are bound by memory, and what counts is how many reads are under way at once: each costs one or two
-// instructions, values are asked for while their keys are multiplied, and the next keys while values are. Key heads that
-// lie side by side take turns, so that memory is read in its order. Scores are [positions][rows], rows a power of two, so
-// that one vector holds the scores of kLanes / rows keys.
+// So few rows are bound by memory, and what counts is how many reads are under way at once. Each vector of a key or value
+// is asked for twice: into the second cache while what comes before it is multiplied (values while keys are, the next keys
+// while values are), and into the first one `kNearKeys` rows ahead, so that no read waits for the second cache. Key heads
+// that lie side by side take turns, so that memory is read in its order. Scores are [positions][rows], rows a power of two,
+// so that one vector holds the scores of kLanes / rows keys.
 #pragma once
 
 #include <algorithm>
@@ -20,14 +21,28 @@ namespace tessera::kernels::cpu {
 /// Keys that are read before their values are: few, so that both keep streaming.
 inline constexpr std::int64_t kFewKeys = 32;
 
-/// Where the rows of some keys lie. All behind the last key repeat it, so that whole vectors can be read.
+/// A row is asked for into the first cache when the one so many before it is read.
+inline constexpr std::int64_t kNearKeys = 8;
+
+/// Rows in the order in which they are read: those of some keys, the last one repeated so that whole vectors of keys can be
+/// read, and behind them the first ones of what is read next.
+using RowsInTurn = const std::byte * [kFewKeys + kNearKeys];
+
+/// Where the rows of some keys lie.
 struct KeyAddresses {
   std::int64_t first;
   std::int64_t count;
-  const std::byte* keys[2][kFewKeys];
-  const std::byte* values[kFewKeys];
+  RowsInTurn keys[2];
+  RowsInTurn values;
 };
 
+/// `next` is read after `rows`.
+template <class Isa>
+void follow(RowsInTurn& rows, const RowsInTurn& next) {
+  std::copy_n(next, kNearKeys, rows + kFewKeys);
+}
+
+/// What follows the values remains to be said.
 /// @param count at least 1
 template <class Isa>
 void find_keys(const BlockKeys& block, std::int64_t first, std::int64_t count, KeyAddresses& found) {
@@ -41,6 +56,7 @@ void find_keys(const BlockKeys& block, std::int64_t first, std::int64_t count, K
     if (block.parts[part].width > 0) find(block.parts[part], found.keys[part]);
   }
   find(block.values, found.values);
+  for (RowsInTurn& keys : found.keys) follow<Isa>(keys, found.values);
 }
 
 /// A vector of an operand's row, as few rows multiply it. bf16 is read in words of two elements: dot products take them as
@@ -67,42 +83,57 @@ struct FewMath {
   }
 };
 
+/// Asks for a vector of a row that is read `kNearKeys` rows later, and for one that is read much later.
+template <class Isa>
+inline void ask(const std::byte* near, const std::byte* far) {
+  __builtin_prefetch(near, 0, 3);
+  __builtin_prefetch(far, 0, 2);
+}
+
 /// Adds the products of `kKeys` keys with each row's queries [kRows][vectors of the part], vector by vector, to sums
-/// [kKeys][kRows]. With each vector of a key it asks for the one at the same place of `ahead[key]`, which will be read soon:
+/// [kKeys][kRows]. With each vector of a key it asks for the one at the same place of a later key and of `ahead[key]`:
 /// requests for memory then flow evenly beside the arithmetic.
+/// @param keys some of `RowsInTurn`
 template <class Isa, DType kType, int kRows, int kKeys>
 inline void multiply_keys(const std::byte* const* keys, const std::byte* const* ahead, std::int64_t width,
                           std::int64_t element_stride, const typename FewMath<Isa, kType>::Lanes* queries,
                           Floats<Isa> (&sums)[std::size_t{kKeys} * std::size_t{kRows}]) {
   using Math = FewMath<Isa, kType>;
   constexpr std::int64_t kWidth = Math::kDepth * Isa::kLanes;  // elements of a vector
-  constexpr std::int64_t kBytes = sizeof(Bits<kType>);
-  const std::int64_t row_stride = rounded_up(width, kWidth) / kWidth;
-  const auto multiply = [&](int i, std::int64_t d, Words<Isa> words) __attribute__((always_inline)) {
-    const typename Math::Lanes key = Math::lanes(words);
+  constexpr std::int64_t kBytes = kWidth * std::int64_t{sizeof(Bits<kType>)};
+  const std::int64_t vectors = rounded_up(width, kWidth) / kWidth;
+  const std::int64_t whole = element_stride == 1 ? width / kWidth : 0;
+  const auto multiply = [&](std::int64_t v, auto words_of) __attribute__((always_inline)) {
+    typename Math::Lanes own[std::size_t{kKeys}];
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r)
-      sums[i * kRows + r] = Math::multiply_add(sums[i * kRows + r], key, queries[r * row_stride + d / kWidth]);
-  };
-  std::int64_t d = 0;
-  for (; element_stride == 1 && d + kWidth <= width; d += kWidth) {
+    for (int i = 0; i < kKeys; ++i) own[i] = Math::lanes(words_of(i));
 #pragma GCC unroll 8
-    for (int i = 0; i < kKeys; ++i) {
-      const std::byte* at = keys[i] + d * kBytes;
-      __builtin_prefetch(ahead[i] + d * kBytes, 0, 2);
-      if constexpr (Math::kDepth == 2) multiply(i, d, load<Words<Isa>>(at));
-      else multiply(i, d, bits_as<Words<Isa>>(load_elements<Isa, kType>(at, 1, Isa::kLanes)));
+    for (int r = 0; r < kRows; ++r) {
+      const typename Math::Lanes query = queries[r * vectors + v];
+#pragma GCC unroll 8
+      for (int i = 0; i < kKeys; ++i) sums[i * kRows + r] = Math::multiply_add(sums[i * kRows + r], own[i], query);
     }
+  };
+  for (std::int64_t v = 0; v < whole; ++v) {
+    multiply(
+        v, [&](int i) __attribute__((always_inline)) {
+          const std::byte* at = keys[i] + v * kBytes;
+          ask<Isa>(keys[i + kNearKeys] + v * kBytes, ahead[i] + v * kBytes);
+          if constexpr (Math::kDepth == 2) return load<Words<Isa>>(at);
+          else return bits_as<Words<Isa>>(load_elements<Isa, kType>(at, 1, Isa::kLanes));
+        });
   }
-  for (; d < width; d += kWidth) {
-#pragma GCC unroll 8
-    for (int i = 0; i < kKeys; ++i) multiply(i, d, row_words<Isa, kType, Math::kDepth>(keys[i], element_stride, d, width));
+  for (std::int64_t v = whole; v < vectors; ++v) {
+    multiply(
+        v, [&](int i) __attribute__((always_inline)) {
+          return row_words<Isa, kType, Math::kDepth>(keys[i], element_stride, v * kWidth, width);
+        });
   }
 }
 
 /// Rows of values that a tile of `add_values_tile` reads.
 struct ValueRows {
-  const std::byte* const* rows = nullptr;
+  const std::byte* const* rows = nullptr;   ///< `RowsInTurn`
   const std::byte* const* ahead = nullptr;  ///< asked for meanwhile, at the same places
   std::int64_t count = 0;
   std::int64_t element_stride = 1;
@@ -121,11 +152,12 @@ template <class Isa, DType kType, int kRows, int kVectors>
   F sums[std::size_t{kRows}][std::size_t{kVectors}] = {};
   for (std::int64_t j = 0; j < values.count; ++j) {
     const std::byte* row = values.rows[j] + offset;
-    const std::byte* next = values.ahead[j] + offset;
+    const std::byte* near = values.rows[j + kNearKeys] + offset;
+    const std::byte* far = values.ahead[j] + offset;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; v += kTogether) {
       const std::byte* at = row + v / kTogether * kBytes;
-      __builtin_prefetch(next + v / kTogether * kBytes, 0, 2);
+      ask<Isa>(near + v / kTogether * kBytes, far + v / kTogether * kBytes);
       F value[2];
       if constexpr (kSplit) {
         const auto words = load<Words<Isa>>(at);
@@ -326,7 +358,7 @@ struct FewRows {
   }
 
   /// Takes some keys in; `ahead` will be read next.
-  void take(const KeyAddresses& found, const std::byte* const* ahead, float* scores) {
+  void take(const KeyAddresses& found, const RowsInTurn& ahead, float* scores) {
     raise(score(found, scores));
     const F finite = finite_base();
     F total{};
@@ -386,14 +418,16 @@ void attend_rows(std::span<const AttentionBlock* const> blocks) {
   if (rows[0].begin < end) find_keys<Isa>(blocks[0]->keys, rows[0].begin, keys_from(rows[0].begin), addresses[0]);
   for (std::int64_t from = rows[0].begin; from < end; from += keys_from(from)) {
     for (std::size_t i = 0; i < blocks.size(); ++i) {
-      const KeyAddresses& found = addresses[turn];
+      KeyAddresses& found = addresses[turn];
       KeyAddresses& next = addresses[1 - turn];
       turn = 1 - turn;
       const bool turns = i + 1 == blocks.size();
       const std::int64_t first = turns ? from + keys_from(from) : from;
       const bool last = first >= end;
       if (!last) find_keys<Isa>(blocks[turns ? 0 : i + 1]->keys, first, keys_from(first), next);
-      rows[i].take(found, last ? found.keys[0] : next.keys[0], scores);
+      const RowsInTurn& ahead = last ? found.keys[0] : next.keys[0];
+      follow<Isa>(found.values, ahead);
+      rows[i].take(found, ahead, scores);
     }
   }
   for (std::size_t i = 0; i < blocks.size(); ++i) rows[i].finish();
