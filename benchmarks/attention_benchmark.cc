@@ -1,5 +1,5 @@
-// Attention's kernels against the machine: dense forward and backward, decode, sparse, indexer. benchmarks/README.md tells
-// how to read it.
+// Attention's kernels against the machine: dense forward and backward, decode, sparse, the indexer and its loss.
+// benchmarks/README.md tells how to read it.
 //
 // Names are paths, so that a filter picks what it wants: forward/f32/D128/S2048/causal/threads:1,
 // decode/bf16/D128/S16384/G8/bshd/threads:2, sparse/backward/f32/H64/D512r64/S8192/k2048/threads:1.
@@ -42,6 +42,17 @@ Tensor numbers(const Shape& shape, DType dtype, unsigned seed) {
   return repeated.to(dtype);
 }
 
+enum class Mask : std::uint8_t { kFull, kCausal, kDocuments };
+
+std::string_view to_string(Mask mask) {
+  switch (mask) {
+    case Mask::kFull: return "full";
+    case Mask::kCausal: return "causal";
+    case Mask::kDocuments: break;
+  }
+  return "documents";
+}
+
 // Rows that see all keys, or, causal, as many of the first ones as the last row sees all.
 RowPlan plan_of(std::int64_t rows, std::int64_t keys, bool causal) {
   return {{{.count = rows,
@@ -49,6 +60,29 @@ RowPlan plan_of(std::int64_t rows, std::int64_t keys, bool causal) {
             .length = keys,
             .limit = causal ? keys - rows + 1 : keys,
             .limit_step = causal ? 1 : 0}}};
+}
+
+// Packed documents, each causal in itself: half of the rows are one, half of the others the next, and so on down to one of
+// an odd length below 64.
+RowPlan documents_of(std::int64_t rows) {
+  RowPlan plan;
+  for (std::int64_t begin = 0; begin < rows;) {
+    const std::int64_t left = rows - begin;
+    const std::int64_t length = left < 64 ? left : left / 2 + 1;
+    plan.segments.push_back({.row = begin,
+                             .count = length,
+                             .sequence = std::ssize(plan.segments),
+                             .key_base = begin,
+                             .length = length,
+                             .limit = 1,
+                             .limit_step = 1});
+    begin += length;
+  }
+  return plan;
+}
+
+RowPlan plan_of(std::int64_t rows, Mask mask) {
+  return mask == Mask::kDocuments ? documents_of(rows) : plan_of(rows, rows, mask == Mask::kCausal);
 }
 
 double visible_pairs(const RowPlan& plan) {
@@ -81,7 +115,7 @@ struct DenseCase {
   DType dtype;
   std::int64_t width;
   std::int64_t rows;
-  bool causal;
+  Mask mask;
 };
 
 void dense(benchmark::State& state, int threads, const DenseCase& wanted) {
@@ -90,7 +124,7 @@ void dense(benchmark::State& state, int threads, const DenseCase& wanted) {
   const kernels::AttentionCall call{.query = numbers(shape, wanted.dtype, 1),
                                     .key = numbers(shape, wanted.dtype, 2),
                                     .value = numbers(shape, wanted.dtype, 3),
-                                    .plan = plan_of(wanted.rows, wanted.rows, wanted.causal),
+                                    .plan = plan_of(wanted.rows, wanted.mask),
                                     .scale = 1 / std::sqrt(static_cast<double>(wanted.width))};
   const double products = wanted.backward ? 5 : 2;
   const Work work{.flops = 2 * products * static_cast<double>(kHeads * wanted.width) * visible_pairs(call.plan)};
@@ -105,29 +139,54 @@ void dense(benchmark::State& state, int threads, const DenseCase& wanted) {
   if (is_fast(state, backward)) run_in_turns(state, threads, work, [&] { run_call(backward); });
 }
 
+// How a cache lies in memory: [b, rows, heads, d], [b, heads, rows, d], or in blocks [rows, heads, d] anywhere.
+enum class CacheLayout : std::uint8_t { kRowsFirst, kHeadsFirst, kPaged };
+
+std::string_view to_string(CacheLayout layout) {
+  switch (layout) {
+    case CacheLayout::kRowsFirst: return "bshd";
+    case CacheLayout::kHeadsFirst: return "bhsd";
+    case CacheLayout::kPaged: break;
+  }
+  return "paged";
+}
+
 struct DecodeCase {
   DType dtype;
   std::int64_t group;
-  bool heads_first;  // the cache is [b, heads, rows, d] in memory, else [b, rows, heads, d]
+  CacheLayout layout;
 };
 
 constexpr std::int64_t kDecodeKeys = 16384;
 constexpr std::int64_t kDecodeWidth = 128;
+constexpr std::int64_t kPageRows = 64;
+
+// Blocks of a paged cache in random order, as they are after many sequences have come and gone.
+Tensor shuffled_table(std::int64_t blocks) {
+  Tensor table = Tensor::uninitialized({1, blocks}, DType::kI32);
+  const std::span<std::int32_t> entries = table.span<std::int32_t>();
+  std::iota(entries.begin(), entries.end(), 0);
+  std::shuffle(entries.begin(), entries.end(), std::mt19937(5));
+  return table;
+}
 
 // One query row over a long cache.
 void decode(benchmark::State& state, int threads, const DecodeCase& wanted) {
   constexpr std::int64_t kKeyHeads = 8;
   const auto cache = [&](unsigned seed) {
-    if (!wanted.heads_first) return numbers({1, kDecodeKeys, kKeyHeads, kDecodeWidth}, wanted.dtype, seed);
-    return numbers({1, kKeyHeads, kDecodeKeys, kDecodeWidth}, wanted.dtype, seed).permute({0, 2, 1, 3});
+    if (wanted.layout == CacheLayout::kHeadsFirst)
+      return numbers({1, kKeyHeads, kDecodeKeys, kDecodeWidth}, wanted.dtype, seed).permute({0, 2, 1, 3});
+    const std::int64_t rows = wanted.layout == CacheLayout::kPaged ? kPageRows : kDecodeKeys;
+    return numbers({kDecodeKeys / rows, rows, kKeyHeads, kDecodeWidth}, wanted.dtype, seed);
   };
   const std::int64_t heads = kKeyHeads * wanted.group;
-  const kernels::AttentionCall call{.query = numbers({1, 1, heads, kDecodeWidth}, wanted.dtype, 1),
-                                    .key = cache(2),
-                                    .value = cache(3),
-                                    .plan = plan_of(1, kDecodeKeys, true),
-                                    .scale = 1 / std::sqrt(static_cast<double>(kDecodeWidth)),
-                                    .return_statistics = false};
+  kernels::AttentionCall call{.query = numbers({1, 1, heads, kDecodeWidth}, wanted.dtype, 1),
+                              .key = cache(2),
+                              .value = cache(3),
+                              .plan = plan_of(1, kDecodeKeys, true),
+                              .scale = 1 / std::sqrt(static_cast<double>(kDecodeWidth)),
+                              .return_statistics = false};
+  if (wanted.layout == CacheLayout::kPaged) call.block_table = shuffled_table(kDecodeKeys / kPageRows);
   const Work work{.flops = 4 * static_cast<double>(heads * kDecodeWidth * kDecodeKeys),
                   .bytes = static_cast<double>(call.key.bytes() + call.value.bytes())};
   if (is_fast(state, call)) run_in_turns(state, threads, work, [&] { run_call(call); });
@@ -158,28 +217,29 @@ Tensor random_lists(std::int64_t rows, std::int64_t keys, std::int64_t count) {
 }
 
 // A few tokens of many heads that share one latent key, in turns with dense attention over the same keys: `proportionality`
-// is the dense kernel's time for a key of all over the sparse one's for a key that it selects.
+// is the dense kernel's time for a key of all over the sparse one's for a key that it selects. Backward, whatever is
+// selected, the gradients of all keys are cleared and written, which only many tokens make up for.
 void sparse(benchmark::State& state, int threads, const SparseCase& wanted) {
-  constexpr std::int64_t kTokens = 16;
-  const Tensor query = numbers({1, kTokens, wanted.heads, kLatent + kRope}, wanted.dtype, 1);
+  const std::int64_t tokens = wanted.backward ? 64 : 16;
+  const Tensor query = numbers({1, tokens, wanted.heads, kLatent + kRope}, wanted.dtype, 1);
   const Tensor key = numbers({1, kSparseKeys, 1, kLatent + kRope}, wanted.dtype, 2);
   const Tensor latent = key.slice(3, 0, kLatent);
-  const RowPlan plan = plan_of(kTokens, kSparseKeys, false);
+  const RowPlan plan = plan_of(tokens, kSparseKeys, false);
   const double scale = 1 / std::sqrt(static_cast<double>(kLatent + kRope));
   const kernels::SparseAttentionCall call{.query = query.slice(3, 0, kLatent),
                                           .key = latent,
                                           .value = latent,
-                                          .indices = random_lists(kTokens, kSparseKeys, kSelected),
+                                          .indices = random_lists(tokens, kSparseKeys, kSelected),
                                           .plan = plan,
                                           .scale = scale,
                                           .query_rope = query.slice(3, kLatent, kLatent + kRope),
                                           .key_rope = key.slice(3, kLatent, kLatent + kRope)};
   const kernels::AttentionCall all{.query = query, .key = key, .value = latent, .plan = plan, .scale = scale};
   const double widths = wanted.backward ? 3 * (kLatent + kRope) + 2 * kLatent : kLatent + kRope + kLatent;
-  const Work work{.flops = 2 * widths * static_cast<double>(kTokens * wanted.heads * kSelected)};
+  const Work work{.flops = 2 * widths * static_cast<double>(tokens * wanted.heads * kSelected)};
   if (!is_fast(state, call) || !is_fast(state, all)) return;
   if (wanted.backward) {
-    const Tensor grad_out = numbers({1, kTokens, wanted.heads, kLatent}, wanted.dtype, 4);
+    const Tensor grad_out = numbers({1, tokens, wanted.heads, kLatent}, wanted.dtype, 4);
     const auto gradient_of = [&]<class Backward>(const auto& forward, Backward backward) {
       kernels::AttentionResult result = kernels::compute(forward);
       backward.forward = forward;
@@ -217,6 +277,38 @@ void indexer(benchmark::State& state, int threads, DType dtype) {
   if (is_fast(state, call)) run_in_turns(state, threads, work, [&] { run_call(call); });
 }
 
+struct LossCase {
+  DType dtype;
+  bool listed;  // over the indexer's choice, else over all keys that a row sees
+};
+
+constexpr std::int64_t kLossRows = 512;
+constexpr std::int64_t kMainHeads = 128;
+constexpr std::int64_t kMainWidth = 192;
+
+// The indexer's loss and gradients: what attention with its rope part makes of each key, and then what the indexer does.
+// The statistics are made up: what they are makes no difference to the time.
+void indexer_loss(benchmark::State& state, int threads, const LossCase& wanted) {
+  const RowPlan plan = plan_of(kLossRows, kIndexRows, true);
+  kernels::IndexerLossCall call{.query_index = numbers({1, kLossRows, kIndexHeads, kIndexWidth}, wanted.dtype, 1),
+                                .key_index = numbers({1, kIndexRows, 1, kIndexWidth}, wanted.dtype, 2),
+                                .weights = numbers({1, kLossRows, kIndexHeads}, wanted.dtype, 3),
+                                .query = numbers({1, kLossRows, kMainHeads, kMainWidth}, wanted.dtype, 4),
+                                .key = numbers({1, kIndexRows, 1, kMainWidth}, wanted.dtype, 5),
+                                .softmax_max = Tensor::zeros({1, 1, kLossRows, kMainHeads}, DType::kF32),
+                                .softmax_sum = Tensor::zeros({1, 1, kLossRows, kMainHeads}, DType::kF32),
+                                .plan = plan,
+                                .scale = 1 / std::sqrt(static_cast<double>(kMainWidth))};
+  std::ranges::fill(call.softmax_sum.span<float>(), static_cast<float>(kIndexRows));
+  double pairs = visible_pairs(plan);
+  if (wanted.listed) {
+    call.indices = random_lists(kLossRows, kIndexRows - kLossRows, kIndexCount);
+    pairs = static_cast<double>(kLossRows * kIndexCount);
+  }
+  const Work work{.flops = 2 * static_cast<double>(kMainHeads * kMainWidth + 3 * kIndexHeads * kIndexWidth) * pairs};
+  if (is_fast(state, call)) run_in_turns(state, threads, work, [&] { run_call(call); });
+}
+
 // One, two, and all threads that there are.
 std::set<int> thread_counts() { return {1, std::min(2, thread_count()), thread_count()}; }
 
@@ -235,10 +327,11 @@ void add_dense() {
     for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
       for (std::int64_t width : {64, 128}) {
         for (std::int64_t rows : {2048, 4096}) {
-          for (bool causal : {false, true}) {
+          for (Mask mask : {Mask::kFull, Mask::kCausal, Mask::kDocuments}) {
+            if (mask == Mask::kDocuments && (width != 128 || rows != 4096 || dtype == DType::kF16)) continue;
             add(fmt::format("{}/{}/D{}/S{}/{}", backward ? "backward" : "forward", to_string(dtype), width, rows,
-                            causal ? "causal" : "full"),
-                dense, DenseCase{backward, dtype, width, rows, causal});
+                            to_string(mask)),
+                dense, DenseCase{backward, dtype, width, rows, mask});
           }
         }
       }
@@ -249,10 +342,9 @@ void add_dense() {
 void add_decode() {
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     for (std::int64_t group : {1, 8}) {
-      for (bool heads_first : {false, true}) {
-        add(fmt::format("decode/{}/D{}/S{}/G{}/{}", to_string(dtype), kDecodeWidth, kDecodeKeys, group,
-                        heads_first ? "bhsd" : "bshd"),
-            decode, DecodeCase{dtype, group, heads_first});
+      for (CacheLayout layout : {CacheLayout::kRowsFirst, CacheLayout::kHeadsFirst, CacheLayout::kPaged}) {
+        add(fmt::format("decode/{}/D{}/S{}/G{}/{}", to_string(dtype), kDecodeWidth, kDecodeKeys, group, to_string(layout)),
+            decode, DecodeCase{dtype, group, layout});
       }
     }
   }
@@ -275,6 +367,11 @@ void add_indexer() {
     add(fmt::format("indexer/{}/H{}/D{}/S{}/causal/k{}", to_string(dtype), kIndexHeads, kIndexWidth, kIndexRows,
                     kIndexCount),
         indexer, dtype);
+    for (bool listed : {false, true}) {
+      add(fmt::format("loss/{}/N{}d{}/H{}/D{}/S{}/{}", to_string(dtype), kMainHeads, kMainWidth, kIndexHeads, kIndexWidth,
+                      kIndexRows, listed ? fmt::format("k{}", kIndexCount) : "causal"),
+          indexer_loss, LossCase{dtype, listed});
+    }
   }
 }
 
