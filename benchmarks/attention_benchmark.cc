@@ -282,31 +282,34 @@ struct LossCase {
   bool listed;  // over the indexer's choice, else over all keys that a row sees
 };
 
-constexpr std::int64_t kLossRows = 512;
+constexpr std::int64_t kLossRows = 128;
 constexpr std::int64_t kMainHeads = 128;
-constexpr std::int64_t kMainWidth = 192;
 
-// The indexer's loss and gradients: what attention with its rope part makes of each key, and then what the indexer does.
-// The statistics are made up: what they are makes no difference to the time.
+// The indexer's loss and gradients: what sparse attention makes of each key, and then what the indexer does. The statistics
+// are made up: the time does not depend on them.
 void indexer_loss(benchmark::State& state, int threads, const LossCase& wanted) {
-  const RowPlan plan = plan_of(kLossRows, kIndexRows, true);
+  const RowPlan plan = plan_of(kLossRows, kSparseKeys, true);
+  const Tensor query = numbers({1, kLossRows, kMainHeads, kLatent + kRope}, wanted.dtype, 4);
+  const Tensor key = numbers({1, kSparseKeys, 1, kLatent + kRope}, wanted.dtype, 5);
   kernels::IndexerLossCall call{.query_index = numbers({1, kLossRows, kIndexHeads, kIndexWidth}, wanted.dtype, 1),
-                                .key_index = numbers({1, kIndexRows, 1, kIndexWidth}, wanted.dtype, 2),
+                                .key_index = numbers({1, kSparseKeys, 1, kIndexWidth}, wanted.dtype, 2),
                                 .weights = numbers({1, kLossRows, kIndexHeads}, wanted.dtype, 3),
-                                .query = numbers({1, kLossRows, kMainHeads, kMainWidth}, wanted.dtype, 4),
-                                .key = numbers({1, kIndexRows, 1, kMainWidth}, wanted.dtype, 5),
+                                .query = query.slice(3, 0, kLatent),
+                                .key = key.slice(3, 0, kLatent),
                                 .softmax_max = Tensor::zeros({1, 1, kLossRows, kMainHeads}, DType::kF32),
                                 .softmax_sum = Tensor::zeros({1, 1, kLossRows, kMainHeads}, DType::kF32),
                                 .plan = plan,
-                                .scale = 1 / std::sqrt(static_cast<double>(kMainWidth))};
-  std::ranges::fill(call.softmax_sum.span<float>(), static_cast<float>(kIndexRows));
+                                .scale = 1 / std::sqrt(static_cast<double>(kLatent + kRope)),
+                                .query_rope = query.slice(3, kLatent, kLatent + kRope),
+                                .key_rope = key.slice(3, kLatent, kLatent + kRope)};
+  std::ranges::fill(call.softmax_sum.span<float>(), static_cast<float>(kSparseKeys));
   double pairs = visible_pairs(plan);
   if (wanted.listed) {
-    call.indices = random_lists(kLossRows, kIndexRows - kLossRows, kIndexCount);
-    pairs = static_cast<double>(kLossRows * kIndexCount);
+    call.indices = random_lists(kLossRows, kSparseKeys - kLossRows, kSelected);
+    pairs = static_cast<double>(kLossRows * kSelected);
   }
-  const Work work{.flops = 2 * static_cast<double>(kMainHeads * kMainWidth + 3 * kIndexHeads * kIndexWidth) * pairs};
-  if (is_fast(state, call)) run_in_turns(state, threads, work, [&] { run_call(call); });
+  const double widths = static_cast<double>(kMainHeads * (kLatent + kRope) + 3 * kIndexHeads * kIndexWidth);
+  if (is_fast(state, call)) run_in_turns(state, threads, {.flops = 2 * widths * pairs}, [&] { run_call(call); });
 }
 
 // One, two, and all threads that there are.
@@ -368,8 +371,8 @@ void add_indexer() {
                     kIndexCount),
         indexer, dtype);
     for (bool listed : {false, true}) {
-      add(fmt::format("loss/{}/N{}d{}/H{}/D{}/S{}/{}", to_string(dtype), kMainHeads, kMainWidth, kIndexHeads, kIndexWidth,
-                      kIndexRows, listed ? fmt::format("k{}", kIndexCount) : "causal"),
+      add(fmt::format("loss/{}/N{}D{}r{}/H{}D{}/S{}/{}", to_string(dtype), kMainHeads, kLatent, kRope, kIndexHeads,
+                      kIndexWidth, kSparseKeys, listed ? fmt::format("k{}", kSelected) : "causal"),
           indexer_loss, LossCase{dtype, listed});
     }
   }

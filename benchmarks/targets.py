@@ -56,7 +56,7 @@ def rows_of(results, dot_products):
         name = attention(direction, dtype, width, rows, mask, 2)
         yield "two threads over one", name, over(name, attention(direction, dtype, width, rows, mask), 2), 1.85
     for name in sorted(results):
-        if name.startswith(("sparse/", "indexer/")) and name.endswith("/threads:2"):
+        if name.startswith(("sparse/", "indexer/", "loss/")) and name.endswith("/threads:2"):
             yield "two threads over one", name, over(name, name.replace("/threads:2", "/threads:1"), 2), 1.85
     for name in sorted(results):
         if name.startswith("decode/") and "/G1/" in name:
