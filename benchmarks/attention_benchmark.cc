@@ -44,15 +44,6 @@ Tensor numbers(const Shape& shape, DType dtype, unsigned seed) {
 
 enum class Mask : std::uint8_t { kFull, kCausal, kDocuments };
 
-std::string_view to_string(Mask mask) {
-  switch (mask) {
-    case Mask::kFull: return "full";
-    case Mask::kCausal: return "causal";
-    case Mask::kDocuments: break;
-  }
-  return "documents";
-}
-
 // Rows that see all keys, or, causal, as many of the first ones as the last row sees all.
 RowPlan plan_of(std::int64_t rows, std::int64_t keys, bool causal) {
   return {{{.count = rows,
@@ -142,15 +133,6 @@ void dense(benchmark::State& state, int threads, const DenseCase& wanted) {
 // How a cache lies in memory: [b, rows, heads, d], [b, heads, rows, d], or in blocks [rows, heads, d] anywhere.
 enum class CacheLayout : std::uint8_t { kRowsFirst, kHeadsFirst, kPaged };
 
-std::string_view to_string(CacheLayout layout) {
-  switch (layout) {
-    case CacheLayout::kRowsFirst: return "bshd";
-    case CacheLayout::kHeadsFirst: return "bhsd";
-    case CacheLayout::kPaged: break;
-  }
-  return "paged";
-}
-
 struct DecodeCase {
   DType dtype;
   std::int64_t group;
@@ -161,13 +143,17 @@ constexpr std::int64_t kDecodeKeys = 16384;
 constexpr std::int64_t kDecodeWidth = 128;
 constexpr std::int64_t kPageRows = 64;
 
-// Blocks of a paged cache in random order, as they are after many sequences have come and gone.
-Tensor shuffled_table(std::int64_t blocks) {
-  Tensor table = Tensor::uninitialized({1, blocks}, DType::kI32);
-  const std::span<std::int32_t> entries = table.span<std::int32_t>();
-  std::iota(entries.begin(), entries.end(), 0);
-  std::shuffle(entries.begin(), entries.end(), std::mt19937(5));
-  return table;
+// Per row `count` different ones of `keys` keys, in random order, as a top-k by score leaves them.
+Tensor random_lists(std::int64_t rows, std::int64_t keys, std::int64_t count) {
+  std::mt19937 generator(5);
+  std::vector<std::int32_t> all(static_cast<std::size_t>(keys));
+  std::iota(all.begin(), all.end(), 0);
+  Tensor lists = Tensor::uninitialized({1, rows, 1, count}, DType::kI32);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::shuffle(all.begin(), all.end(), generator);
+    std::copy_n(all.begin(), count, lists.data<std::int32_t>() + row * count);
+  }
+  return lists;
 }
 
 // One query row over a long cache.
@@ -186,7 +172,10 @@ void decode(benchmark::State& state, int threads, const DecodeCase& wanted) {
                               .plan = plan_of(1, kDecodeKeys, true),
                               .scale = 1 / std::sqrt(static_cast<double>(kDecodeWidth)),
                               .return_statistics = false};
-  if (wanted.layout == CacheLayout::kPaged) call.block_table = shuffled_table(kDecodeKeys / kPageRows);
+  if (wanted.layout == CacheLayout::kPaged) {  // in random order, as blocks are after many sequences have come and gone
+    constexpr std::int64_t kPages = kDecodeKeys / kPageRows;
+    call.block_table = random_lists(1, kPages, kPages).reshape({1, kPages});
+  }
   const Work work{.flops = 4 * static_cast<double>(heads * kDecodeWidth * kDecodeKeys),
                   .bytes = static_cast<double>(call.key.bytes() + call.value.bytes())};
   if (is_fast(state, call)) run_in_turns(state, threads, work, [&] { run_call(call); });
@@ -202,19 +191,6 @@ constexpr std::int64_t kSparseKeys = 8192;
 constexpr std::int64_t kSelected = 2048;
 constexpr std::int64_t kLatent = 512;
 constexpr std::int64_t kRope = 64;
-
-// Per row `count` different ones of `keys` keys, in random order, as a top-k by score leaves them.
-Tensor random_lists(std::int64_t rows, std::int64_t keys, std::int64_t count) {
-  std::mt19937 generator(5);
-  std::vector<std::int32_t> all(static_cast<std::size_t>(keys));
-  std::iota(all.begin(), all.end(), 0);
-  Tensor lists = Tensor::uninitialized({1, rows, 1, count}, DType::kI32);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    std::shuffle(all.begin(), all.end(), generator);
-    std::copy_n(all.begin(), count, lists.data<std::int32_t>() + row * count);
-  }
-  return lists;
-}
 
 // A few tokens of many heads that share one latent key, in turns with dense attention over the same keys: `proportionality`
 // is the dense kernel's time for a key of all over the sparse one's for a key that it selects. Backward, whatever is
@@ -330,10 +306,10 @@ void add_dense() {
     for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
       for (std::int64_t width : {64, 128}) {
         for (std::int64_t rows : {2048, 4096}) {
-          for (Mask mask : {Mask::kFull, Mask::kCausal, Mask::kDocuments}) {
+          for (const auto& [mask, name] :
+               {std::pair{Mask::kFull, "full"}, {Mask::kCausal, "causal"}, {Mask::kDocuments, "documents"}}) {
             if (mask == Mask::kDocuments && (width != 128 || rows != 4096 || dtype == DType::kF16)) continue;
-            add(fmt::format("{}/{}/D{}/S{}/{}", backward ? "backward" : "forward", to_string(dtype), width, rows,
-                            to_string(mask)),
+            add(fmt::format("{}/{}/D{}/S{}/{}", backward ? "backward" : "forward", to_string(dtype), width, rows, name),
                 dense, DenseCase{backward, dtype, width, rows, mask});
           }
         }
@@ -345,9 +321,11 @@ void add_dense() {
 void add_decode() {
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     for (std::int64_t group : {1, 8}) {
-      for (CacheLayout layout : {CacheLayout::kRowsFirst, CacheLayout::kHeadsFirst, CacheLayout::kPaged}) {
-        add(fmt::format("decode/{}/D{}/S{}/G{}/{}", to_string(dtype), kDecodeWidth, kDecodeKeys, group, to_string(layout)),
-            decode, DecodeCase{dtype, group, layout});
+      for (const auto& [layout, name] : {std::pair{CacheLayout::kRowsFirst, "bshd"},
+                                         {CacheLayout::kHeadsFirst, "bhsd"},
+                                         {CacheLayout::kPaged, "paged"}}) {
+        add(fmt::format("decode/{}/D{}/S{}/G{}/{}", to_string(dtype), kDecodeWidth, kDecodeKeys, group, name), decode,
+            DecodeCase{dtype, group, layout});
       }
     }
   }

@@ -14,18 +14,14 @@ inline constexpr std::int64_t kCacheLine = 64;
 /// Writes where the rows of places [first, first + count) lie.
 template <class Isa, class Pointer>
 inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count, Pointer* rows) {
-  if (keys.pages != nullptr && block.list != nullptr) {
+  if (block.list != nullptr) {
     for (std::int64_t i = 0; i < count; ++i) rows[i] = keys.row(block.list[first + i]);
-  } else if (keys.pages != nullptr) {
-    for (std::int64_t i = 0; i < count;) {  // page by page: divisions would take longer than reading a short row
-      const std::byte* row = keys.row(first + i);
-      const std::int64_t left = keys.page_rows - (first + i) % keys.page_rows;
-      for (const std::int64_t end = std::min(count, i + left); i < end; ++i, row += keys.row_stride) rows[i] = row;
-    }
-  } else if (block.list != nullptr) {
-    for (std::int64_t i = 0; i < count; ++i) rows[i] = keys.base + block.list[first + i] * keys.row_stride;
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) rows[i] = keys.base + (first + i) * keys.row_stride;
+    return;
+  }
+  for (std::int64_t i = 0; i < count;) {  // page by page: divisions would take longer than reading a short row
+    const std::byte* row = keys.row(first + i);
+    const std::int64_t left = keys.pages == nullptr ? count : keys.page_rows - (first + i) % keys.page_rows;
+    for (const std::int64_t end = std::min(count, i + left); i < end; ++i, row += keys.row_stride) rows[i] = row;
   }
 }
 

@@ -15,12 +15,14 @@
 
 namespace tessera::kernels::cpu {
 
-/// Asks for the rows of places [from, to), which will be read soon.
+/// Asks for the rows of places [from, to), kKeyBlock at most, which will be read soon; below `from` there are none.
 template <class Isa, DType kType>
 void prefetch_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t from, std::int64_t to) {
   if (keys.element_stride != 1) return;
-  for (std::int64_t place = from; place < to; ++place)
-    prefetch_row<Isa>(keys.row(block.row(place)), keys.width * static_cast<std::int64_t>(sizeof(Bits<kType>)));
+  const std::byte* rows[kKeyBlock];
+  find_rows<Isa>(keys, block, from, to - from, rows);
+  for (std::int64_t i = 0; i < to - from; ++i)
+    prefetch_row<Isa>(rows[i], keys.width * static_cast<std::int64_t>(sizeof(Bits<kType>)));
 }
 
 /// Lanes as B of tiles: for each group of vectors a panel [depth][columns], those of a group that begins at vector v at
