@@ -18,6 +18,7 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 4;
   static constexpr bool kPairs = false;
+  static constexpr bool kLosesRequests = false;
   static constexpr bool kScales = false;
 };
 

@@ -21,6 +21,7 @@ struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kTileRows = 8;
   static constexpr bool kPairs = false;
+  static constexpr bool kLosesRequests = false;
   static constexpr bool kScales = true;
   /// x - round(x)
   static Floats<Avx512> remainder(Floats<Avx512> x) {

@@ -16,6 +16,7 @@ struct Generic {
 #endif
   static constexpr int kLanes = 4;
   static constexpr bool kPairs = false;
+  static constexpr bool kLosesRequests = false;
   static constexpr bool kScales = false;
 };
 

@@ -11,17 +11,18 @@ namespace tessera::kernels::cpu {
 
 inline constexpr std::int64_t kCacheLine = 64;
 
-/// Writes where the rows of places [first, first + count) lie.
+/// Writes where the rows of places [first, first + count) lie, `step` apart in `rows`.
 template <class Isa, class Pointer>
-inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count, Pointer* rows) {
+inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count, Pointer* rows,
+                      std::int64_t step = 1) {
   if (block.list != nullptr) {
-    for (std::int64_t i = 0; i < count; ++i) rows[i] = keys.row(block.list[first + i]);
+    for (std::int64_t i = 0; i < count; ++i) rows[i * step] = keys.row(block.list[first + i]);
     return;
   }
   for (std::int64_t i = 0; i < count;) {  // page by page: divisions would take longer than reading a short row
     const std::byte* row = keys.row(first + i);
     const std::int64_t left = keys.pages == nullptr ? count : keys.page_rows - (first + i) % keys.page_rows;
-    for (const std::int64_t end = std::min(count, i + left); i < end; ++i, row += keys.row_stride) rows[i] = row;
+    for (const std::int64_t end = std::min(count, i + left); i < end; ++i, row += keys.row_stride) rows[i * step] = row;
   }
 }
 

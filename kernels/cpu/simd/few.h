@@ -1,270 +1,77 @@
 // Attention of few query rows, as in decoding: the elements of a key lie in lanes, and each key and value is read once for
 // all rows.
 //
-// So few rows are bound by memory, and what counts is how many reads are under way at once. Each vector of a key or value
-// is asked for twice: into the second cache while what comes before it is multiplied (values while keys are, the next keys
-// while values are), and into the first one `kNearKeys` rows ahead, so that no read waits for the second cache. Key heads
-// that lie side by side take turns, so that memory is read in its order. Scores are [positions][rows], rows a power of two,
-// so that one vector holds the scores of kLanes / rows keys.
+// So few rows are bound by memory, and what counts is how many reads are under way at once: each vector of a key or value is
+// asked for before it is read (`Requests`). Keys go by in turns: those of some tokens, then their values. Key heads that lie
+// side by side take turns over the same tokens, so that memory is read in its order. Scores are [tokens][rows], rows a power
+// of two, so that one vector holds the scores of kLanes / rows tokens.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <span>
 
 #include "kernels/cpu/leaves.h"
-#include "kernels/cpu/simd/rows.h"
+#include "kernels/cpu/simd/few_keys.h"
+#include "kernels/cpu/simd/few_rows.h"
+#include "kernels/cpu/simd/few_streams.h"
+#include "kernels/cpu/simd/few_values.h"
 #include "kernels/cpu/simd/scores.h"
 
 namespace tessera::kernels::cpu {
 
-/// Keys that are read before their values are: few, so that both keep streaming.
-inline constexpr std::int64_t kFewKeys = 32;
-
-/// A row is asked for into the first cache when the one so many before it is read.
-inline constexpr std::int64_t kNearKeys = 8;
-
-/// Rows in the order in which they are read: those of some keys, the last one repeated so that whole vectors of keys can be
-/// read, and behind them the first ones of what is read next.
-using RowsInTurn = const std::byte * [kFewKeys + kNearKeys];
-
-/// Where the rows of some keys lie.
-struct KeyAddresses {
-  std::int64_t first;
-  std::int64_t count;
+/// Where the keys and values of some tokens lie, for the heads of a group.
+struct TurnOfKeys {
+  std::int64_t group;
+  std::int64_t first;  ///< token
+  std::int64_t count;  ///< of tokens
   RowsInTurn keys[2];
   RowsInTurn values;
 };
 
-/// `next` is read after `rows`.
-template <class Isa>
-void follow(RowsInTurn& rows, const RowsInTurn& next) {
-  std::copy_n(next, kNearKeys, rows + kFewKeys);
-}
-
-/// What follows the values remains to be said.
-/// @param count at least 1
-template <class Isa>
-void find_keys(const BlockKeys& block, std::int64_t first, std::int64_t count, KeyAddresses& found) {
-  found.first = first;
-  found.count = count;
-  const auto find = [&](const KeyRows& keys, const std::byte** rows) {
-    find_rows<Isa>(keys, block, first, count, rows);
-    repeat_last<Isa>(rows, count, kFewKeys);
-  };
-  for (int part = 0; part < 2; ++part) {
-    if (block.parts[part].width > 0) find(block.parts[part], found.keys[part]);
-  }
-  find(block.values, found.values);
-  for (RowsInTurn& keys : found.keys) follow<Isa>(keys, found.values);
-}
-
-/// A vector of an operand's row, as few rows multiply it. bf16 is read in words of two elements: dot products take them as
-/// they are; without those, even and odd elements become floats: the upper half of a word moved up, and the word without its
-/// lower half.
-template <class Isa, DType kType>
-struct FewMath {
-  static constexpr bool kSplit = kType == DType::kBF16 && !Isa::kPairs;
-  static constexpr int kDepth = kType == DType::kBF16 ? 2 : 1;  ///< elements in a lane
-  struct Lanes {
-    Floats<Isa> numbers[kSplit ? 2 : 1];
-  };
-  static Lanes lanes(Words<Isa> words) {
-    if constexpr (kSplit) return {{even(words), odd(words)}};
-    else return {{bits_as<Floats<Isa>>(words)}};
-  }
-  static Floats<Isa> even(Words<Isa> words) { return bits_as<Floats<Isa>>(words << 16); }
-  static Floats<Isa> odd(Words<Isa> words) { return bits_as<Floats<Isa>>(words & 0xFFFF0000u); }
-  static Floats<Isa> multiply_add(Floats<Isa> sum, const Lanes& a, const Lanes& b) {
-    if constexpr (kSplit) return sum + a.numbers[0] * b.numbers[0] + a.numbers[1] * b.numbers[1];
-    else if constexpr (kDepth == 2)
-      return Isa::dot(sum, bits_as<Words<Isa>>(a.numbers[0]), bits_as<Words<Isa>>(b.numbers[0]));
-    else return sum + a.numbers[0] * b.numbers[0];
-  }
-};
-
-/// Asks for a vector of a row that is read `kNearKeys` rows later, and for one that is read much later.
-template <class Isa>
-inline void ask(const std::byte* near, const std::byte* far) {
-  __builtin_prefetch(near, 0, 3);
-  __builtin_prefetch(far, 0, 2);
-}
-
-/// Adds the products of `kKeys` keys with each row's queries [kRows][vectors of the part], vector by vector, to sums
-/// [kKeys][kRows]. With each vector of a key it asks for the one at the same place of a later key and of `ahead[key]`:
-/// requests for memory then flow evenly beside the arithmetic.
-/// @param keys some of `RowsInTurn`
-template <class Isa, DType kType, int kRows, int kKeys>
-inline void multiply_keys(const std::byte* const* keys, const std::byte* const* ahead, std::int64_t width,
-                          std::int64_t element_stride, const typename FewMath<Isa, kType>::Lanes* queries,
-                          Floats<Isa> (&sums)[std::size_t{kKeys} * std::size_t{kRows}]) {
-  using Math = FewMath<Isa, kType>;
-  constexpr std::int64_t kWidth = Math::kDepth * Isa::kLanes;  // elements of a vector
-  constexpr std::int64_t kBytes = kWidth * std::int64_t{sizeof(Bits<kType>)};
-  const std::int64_t vectors = rounded_up(width, kWidth) / kWidth;
-  const std::int64_t whole = element_stride == 1 ? width / kWidth : 0;
-  const auto multiply = [&](std::int64_t v, auto words_of) __attribute__((always_inline)) {
-    typename Math::Lanes own[std::size_t{kKeys}];
-#pragma GCC unroll 8
-    for (int i = 0; i < kKeys; ++i) own[i] = Math::lanes(words_of(i));
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const typename Math::Lanes query = queries[r * vectors + v];
-#pragma GCC unroll 8
-      for (int i = 0; i < kKeys; ++i) sums[i * kRows + r] = Math::multiply_add(sums[i * kRows + r], own[i], query);
-    }
-  };
-  for (std::int64_t v = 0; v < whole; ++v) {
-    multiply(
-        v, [&](int i) __attribute__((always_inline)) {
-          const std::byte* at = keys[i] + v * kBytes;
-          ask<Isa>(keys[i + kNearKeys] + v * kBytes, ahead[i] + v * kBytes);
-          if constexpr (Math::kDepth == 2) return load<Words<Isa>>(at);
-          else return bits_as<Words<Isa>>(load_elements<Isa, kType>(at, 1, Isa::kLanes));
-        });
-  }
-  for (std::int64_t v = whole; v < vectors; ++v) {
-    multiply(
-        v, [&](int i) __attribute__((always_inline)) {
-          return row_words<Isa, kType, Math::kDepth>(keys[i], element_stride, v * kWidth, width);
-        });
-  }
-}
-
-/// Rows of values that a tile of `add_values_tile` reads.
-struct ValueRows {
-  const std::byte* const* rows = nullptr;   ///< `RowsInTurn`
-  const std::byte* const* ahead = nullptr;  ///< asked for meanwhile, at the same places
-  std::int64_t count = 0;
-  std::int64_t element_stride = 1;
-};
-
-/// out [kRows][row_stride] += weights^T rows of values, of which each row's begin at byte `offset`: `kVectors` whole
-/// vectors of them. Vectors of bf16 come in twos, the even elements of both in the first.
-template <class Isa, DType kType, int kRows, int kVectors>
-[[gnu::noinline]] void add_values_tile(const ValueRows& values, std::int64_t offset, const float* weights, float* out,
-                                       std::int64_t row_stride) {
-  using F = Floats<Isa>;
-  constexpr bool kSplit = kType == DType::kBF16;
-  constexpr int kTogether = kSplit ? 2 : 1;
-  constexpr std::int64_t kBytes = std::int64_t{kTogether} * Isa::kLanes * static_cast<std::int64_t>(sizeof(Bits<kType>));
-  static_assert(kVectors % kTogether == 0);
-  F sums[std::size_t{kRows}][std::size_t{kVectors}] = {};
-  for (std::int64_t j = 0; j < values.count; ++j) {
-    const std::byte* row = values.rows[j] + offset;
-    const std::byte* near = values.rows[j + kNearKeys] + offset;
-    const std::byte* far = values.ahead[j] + offset;
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; v += kTogether) {
-      const std::byte* at = row + v / kTogether * kBytes;
-      ask<Isa>(near + v / kTogether * kBytes, far + v / kTogether * kBytes);
-      F value[2];
-      if constexpr (kSplit) {
-        const auto words = load<Words<Isa>>(at);
-        value[0] = FewMath<Isa, kType>::even(words);
-        value[1] = FewMath<Isa, kType>::odd(words);
-      } else {
-        value[0] = load_elements<Isa, kType>(at, 1, Isa::kLanes);
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const F weight = broadcast<F>(weights[j * kRows + r]);
-#pragma GCC unroll 2
-        for (int i = 0; i < kTogether; ++i) sums[r][v + i] = sums[r][v + i] + weight * value[i];
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      float* at = out + r * row_stride + v * Isa::kLanes;
-      store(at, load<F>(at) + sums[r][v]);
-    }
-  }
-}
-
-/// The same for `width` elements, one vector at most, in their order, wherever they lie.
-template <class Isa, DType kType, int kRows>
-[[gnu::noinline]] void add_value_elements(const ValueRows& values, std::int64_t offset, std::int64_t width,
-                                          const float* weights, float* out, std::int64_t row_stride) {
-  using F = Floats<Isa>;
-  F sums[std::size_t{kRows}] = {};
-  for (std::int64_t j = 0; j < values.count; ++j) {
-    const F value = load_elements<Isa, kType>(values.rows[j] + offset, values.element_stride, width);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sums[r] = sums[r] + broadcast<F>(weights[j * kRows + r]) * value;
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) store(out + r * row_stride, load<F>(out + r * row_stride) + sums[r]);
-}
-
-/// Elements of a value that `add_values_of_few` leaves split: the first so many, in groups of two vectors, even ones first.
-template <class Isa, DType kType>
-std::int64_t split_width(const KeyRows& values) {
-  constexpr std::int64_t kGroup = 2 * Isa::kLanes;
-  return kType == DType::kBF16 && values.element_stride == 1 ? values.width / kGroup * kGroup : 0;
-}
-
-/// out [kRows][width] += weights^T values.
-template <class Isa, DType kType, int kRows>
-void add_values_of_few(const KeyRows& keys, const ValueRows& values, const float* weights, float* out) {
-  constexpr std::int64_t kBytes = sizeof(Bits<kType>);
-  // As many sums as there are registers for; of bf16 in twos.
-  constexpr int kMost = kRows > 2 ? Isa::kTileRows * 3 / kRows : 8;
-  constexpr int kVectors = kType == DType::kBF16 ? kMost / 2 * 2 : kMost;
-  const std::int64_t row_stride = rounded_up(keys.width, Isa::kLanes);
-  for (std::int64_t e = 0; e < keys.width;) {
-    const std::int64_t left = keys.width - e;
-    const std::int64_t offset = e * keys.element_stride * kBytes;
-    if (keys.element_stride == 1 && left >= kVectors * Isa::kLanes && kVectors > 2) {
-      add_values_tile<Isa, kType, kRows, kVectors>(values, offset, weights, out + e, row_stride);
-      e += kVectors * Isa::kLanes;
-    } else if (keys.element_stride == 1 && left >= 2 * Isa::kLanes) {
-      add_values_tile<Isa, kType, kRows, 2>(values, offset, weights, out + e, row_stride);
-      e += 2 * Isa::kLanes;
-    } else {
-      add_value_elements<Isa, kType, kRows>(values, offset, left, weights, out + e, row_stride);
-      e += Isa::kLanes;
-    }
-  }
-}
-
-/// The rows of one block, and what they have gathered. Arrays hold one number for each row, repeated for each key of a vector.
-template <class Isa, DType kType, int kRows>
+/// The rows of kHeads heads that lie side by side, and what they have gathered. A head has kRowsOfHead rows, of which the last
+/// may be repeats. Arrays hold one number for each row, repeated for each token of a vector of scores.
+template <class Isa, DType kType, int kHeads, int kRowsOfHead>
 struct FewRows {
   using F = Floats<Isa>;
   using I = Ints<Isa>;
   using Math = FewMath<Isa, kType>;
-  static constexpr int kKeys = Isa::kLanes / kRows;  // of a vector of scores
+  static constexpr int kRows = kHeads * kRowsOfHead;   // a power of two
+  static constexpr int kTokens = Isa::kLanes / kRows;  // of a vector of scores
 
-  const AttentionBlock* block = nullptr;
-  const typename Math::Lanes* queries[2] = {};  ///< [kRows][vectors of the part]
-  float* out = nullptr;                         ///< [kRows][value_stride], not divided by the sum
+  std::span<const AttentionBlock* const> heads;  ///< kHeads
+  const typename Math::Lanes* queries[2] = {};   ///< [kRows][vectors of the part]
+  float* out = nullptr;                          ///< [kRows][value_stride], not divided by the sum
   std::int64_t value_stride = 0;
   std::int64_t begin = INT64_MAX;  ///< places that some row sees
   std::int64_t end = 0;
+  std::int32_t tokens[Isa::kLanes];  ///< of a vector of scores: each lane's
   std::int32_t begins[Isa::kLanes];
   std::int32_t ends[Isa::kLanes];
   float max[Isa::kLanes];
   float base[Isa::kLanes];
   float sum[Isa::kLanes];
 
-  [[nodiscard]] const QueryLane& lane(std::int64_t r) const {
-    return block->lanes[std::min(static_cast<std::size_t>(r), block->lanes.size() - 1)];
+  /// What the heads have in common.
+  [[nodiscard]] const AttentionBlock& block() const { return *heads[0]; }
+  [[nodiscard]] const QueryLane& lane(std::int64_t row) const {
+    const auto r = static_cast<std::size_t>(row);
+    const AttentionBlock& head = *heads[r / kRowsOfHead];
+    return head.lanes[std::min(r % kRowsOfHead, head.lanes.size() - 1)];
   }
 
-  void prepare(Scratch& scratch, const AttentionBlock& of) {
-    block = &of;
-    value_stride = rounded_up(of.keys.values.width, Isa::kLanes);
+  void prepare(Scratch& scratch, std::span<const AttentionBlock* const> of) {
+    heads = of;
+    value_stride = rounded_up(block().keys.values.width, Isa::kLanes);
     for (int part = 0; part < 2; ++part) {
-      const std::int64_t width = of.keys.parts[part].width;
-      constexpr std::int64_t kWidth = Math::kDepth * Isa::kLanes;
-      const std::int64_t vectors = rounded_up(width, kWidth) / kWidth;
+      const std::int64_t width = block().keys.parts[part].width;
+      const std::int64_t vectors = rounded_up(width, Math::kWidth) / Math::kWidth;
       auto* packed = scratch.take<typename Math::Lanes>(kRows * vectors);
       for (std::int64_t i = 0; i < kRows * vectors; ++i)
-        packed[i] = Math::lanes(row_words<Isa, kType, Math::kDepth>(lane(i / vectors).parts[part], of.element_strides[part],
-                                                                    i % vectors * kWidth, width));
+        packed[i] = Math::lanes(row_words<Isa, kType, Math::kDepth>(
+            lane(i / vectors).parts[part], block().element_strides[part], i % vectors * Math::kWidth, width));
       queries[part] = packed;
     }
     out = scratch.take<float>(kRows * value_stride);
@@ -273,6 +80,7 @@ struct FewRows {
       const QueryLane& own = lane(c % kRows);
       max[c] = base[c] = -__builtin_inff();
       sum[c] = 0;
+      tokens[c] = c / kRows;
       begins[c] = static_cast<std::int32_t>(own.begin);
       ends[c] = static_cast<std::int32_t>(own.end);
       begin = std::min(begin, own.begin);
@@ -280,69 +88,81 @@ struct FewRows {
     }
   }
 
-  /// Scores [positions][kRows] of some keys, in the log2 domain, masked. @returns the largest of each lane
-  F score(const KeyAddresses& found, float* scores) const {
-    constexpr int kTogether = std::min(kKeys, kRows > 4 ? 2 : 4);  // keys that are multiplied together: at most 16 sums
-    const BlockKeys& keys = block->keys;
-    const F scale = broadcast<F>(block->scale * kLog2E);
-    const F hidden = broadcast<F>(-__builtin_inff());
-    const std::int64_t to = found.first + found.count;
-    std::int32_t places[Isa::kLanes];
-    for (int c = 0; c < Isa::kLanes; ++c) places[c] = static_cast<std::int32_t>(found.first) + c / kRows;
-    I place = load<I>(places);
-    F most = hidden;
-    for (std::int64_t j = 0; j < found.count; j += kKeys) {
+  /// Finds the rows of a turn, of which `group`, `first` and `count` are known, as if it had `most` tokens. What follows them
+  /// remains to be said.
+  void find(TurnOfKeys& turn, std::int64_t most) const {
+    const auto find_rows = [&](Operand operand, RowsInTurn& rows) {
+      find_tokens<Isa>(heads, operand, turn.first, turn.count, most, rows);
+    };
+    find_rows(Operand::kFirstPart, turn.keys[0]);
+    if (block().keys.parts[1].width > 0) find_rows(Operand::kSecondPart, turn.keys[1]);
+    find_rows(Operand::kValues, turn.values);
+  }
+
+  /// Products of the keys of a turn and their rows' queries [tokens][kRows], not scaled.
+  /// @param first, second requests for the keys' two parts
+  [[gnu::noinline]] void multiply(const TurnOfKeys& turn, Requests<Isa> first, Requests<Isa> second, float* scores) const {
+    constexpr int kKeys = Isa::kLanes / kRowsOfHead;
+    constexpr int kTogether =
+        std::min(kKeys, kRowsOfHead > 4 ? 2 : 4);  // keys that are multiplied together: at most 16 sums
+    for (std::int64_t t = 0; t < turn.count; t += kTokens) {
       F sums[std::size_t{Isa::kLanes}];
       for (int i = 0; i < kKeys; i += kTogether) {
-        F own[std::size_t{kTogether} * std::size_t{kRows}] = {};
+        const std::int64_t row = t * kHeads + i;
+        F own[std::size_t{kTogether} * std::size_t{kRowsOfHead}] = {};
         for (int part = 0; part < 2; ++part) {
-          if (keys.parts[part].width > 0)
-            multiply_keys<Isa, kType, kRows, kTogether>(
-                found.keys[part] + j + i, (part == 0 ? found.values : found.keys[1]) + j + i, keys.parts[part].width,
-                keys.parts[part].element_stride, queries[part], own);
+          const KeyRows& keys = block().keys.parts[part];
+          if (keys.width > 0)
+            multiply_keys<Isa, kType, kHeads, kRowsOfHead, kTogether>(turn.keys[part] + row, i, keys.width,
+                                                                      keys.element_stride, queries[part],
+                                                                      (part == 0 ? first : second).from(row), own);
         }
 #pragma GCC unroll 16
-        for (int c = 0; c < kTogether * kRows; ++c) sums[i * kRows + c] = own[c];
+        for (int c = 0; c < kTogether * kRowsOfHead; ++c) sums[i * kRowsOfHead + c] = own[c];
       }
-      F score = sums_across<Isa>(sums) * scale;
+      store(scores + t * kRows, sums_across<Isa>(sums));
+    }
+  }
+
+  /// Products become scores, in the log2 domain, masked. @returns the largest of each lane
+  F mask(const TurnOfKeys& turn, float* scores) const {
+    const F scale = broadcast<F>(block().scale * kLog2E);
+    const F hidden = broadcast<F>(-__builtin_inff());
+    const std::int64_t to = turn.first + turn.count;
+    I place = load<I>(tokens) + static_cast<std::int32_t>(turn.first);
+    F most = hidden;
+    for (std::int64_t t = 0; t < turn.count; t += kTokens) {
+      F score = load<F>(scores + t * kRows) * scale;
       if (lane(0).mask != nullptr) {
         float added[Isa::kLanes];
         for (int c = 0; c < Isa::kLanes; ++c) {
-          const std::int64_t own = std::min(found.first + j + c / kRows, to - 1);
-          added[c] = lane(c % kRows).mask[own * block->mask_stride];
+          const std::int64_t own = std::min(turn.first + t + c / kRows, to - 1);
+          added[c] = lane(c % kRows).mask[own * block().mask_stride];
         }
         score = score + load<F>(added) * kLog2E;
       }
       score = place < load<I>(begins) ? hidden : score;
       score = place >= load<I>(ends) ? hidden : score;
-      score = place >= broadcast<I>(static_cast<std::int32_t>(to)) ? hidden : score;  // repeats of the last key
+      score = place >= broadcast<I>(static_cast<std::int32_t>(to)) ? hidden : score;  // repeats of the last token
       most = larger(score, most);
-      store(scores + j * kRows, score);
-      place = place + kKeys;
+      store(scores + t * kRows, score);
+      place = place + kTokens;
     }
     return most;
   }
 
   /// Raises the running maxima to `most`, and scales what was gathered where a base moved.
   void raise(F most) {
-    float each[Isa::kLanes];
-    float shrink[Isa::kLanes];
-    store(each, most);
+    most = largest_across<Isa, kRows>(larger(most, load<F>(max)));
+    store(max, most);
+    const F before = load<F>(base);
+    const F after = most > before + kSlack ? most : before;
     bool moved = false;
-    for (int r = 0; r < kRows; ++r) {
-      float own = max[r];
-      for (int c = r; c < Isa::kLanes; c += kRows) own = each[c] > own ? each[c] : own;
-      const float before = base[r];
-      const float after = own > before + kSlack ? own : before;
-      moved = moved || after != before;
-      for (int c = r; c < Isa::kLanes; c += kRows) {
-        max[c] = own;
-        base[c] = after;
-        shrink[c] = before;  // turned into the factor below
-      }
-    }
+    for (int r = 0; r < kRows; ++r) moved = moved || before[r] != after[r];
     if (!moved) return;
-    const F factor = exp2<Isa>(load<F>(shrink) - finite_base());
+    store(base, after);
+    const F factor = exp2<Isa>(before - finite_base());
+    float shrink[Isa::kLanes];
     store(shrink, factor);
     store(sum, load<F>(sum) * factor);
     for (int r = 0; r < kRows; ++r) {
@@ -357,42 +177,47 @@ struct FewRows {
     return own == -__builtin_inff() ? F{} : own;
   }
 
-  /// Takes some keys in; `ahead` will be read next.
-  void take(const KeyAddresses& found, const RowsInTurn& ahead, float* scores) {
-    raise(score(found, scores));
+  /// Takes the keys of a turn in: products [tokens][kRows], whole vectors of them, become weights.
+  void weigh(const TurnOfKeys& turn, float* weights) {
+    raise(mask(turn, weights));
     const F finite = finite_base();
     F total{};
-    for (std::int64_t j = 0; j < found.count; j += kKeys) {
-      const F weight = exp2<Isa>(load<F>(scores + j * kRows) - finite);
+    for (std::int64_t t = 0; t < turn.count; t += kTokens) {
+      const F weight = exp2<Isa>(load<F>(weights + t * kRows) - finite);
       total = total + weight;
-      store(scores + j * kRows, weight);
+      store(weights + t * kRows, weight);
     }
     store(sum, load<F>(sum) + total);  // added up over a row's lanes at the end
-    if (block->dropout.threshold > 0) {
-      for (std::int64_t j = 0; j < found.count; ++j) {
-        for (int r = 0; r < kRows; ++r) scores[j * kRows + r] *= dropout_factor(block->dropout, lane(r), found.first + j);
+    const LaneDropout& dropout = block().dropout;
+    if (dropout.threshold > 0) {
+      for (std::int64_t t = 0; t < turn.count; ++t) {
+        for (int r = 0; r < kRows; ++r) weights[t * kRows + r] *= dropout_factor(dropout, lane(r), turn.first + t);
       }
     }
-    add_values_of_few<Isa, kType, kRows>(
-        block->keys.values,
-        {.rows = found.values, .ahead = ahead, .count = found.count, .element_stride = block->keys.values.element_stride},
-        scores, out);
+  }
+
+  /// Adds the values of a turn.
+  void add(const TurnOfKeys& turn, const float* weights, Requests<Isa> requests) {
+    for (std::int64_t h = 0; h < kHeads; ++h)
+      add_values_of_few<Isa, kType, kHeads, kRowsOfHead>(block().keys.values, {turn.values + h, turn.count},
+                                                         weights + h * kRowsOfHead, out + h * kRowsOfHead * value_stride,
+                                                         requests.from(h));
   }
 
   void finish() const {
-    const KeyRows& values = block->keys.values;
+    const KeyRows& values = block().keys.values;
     const std::int64_t split = split_width<Isa, kType>(values);
-    for (std::size_t r = 0; r < block->lanes.size(); ++r) {
-      const auto row = static_cast<std::int64_t>(r);
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      if (row % kRowsOfHead >= std::ssize(block().lanes)) continue;  // a repeat
       float total = 0;
       for (std::int64_t c = row; c < Isa::kLanes; c += kRows) total += sum[c];
-      write_statistics(lane(row), max[r], base[r], total);
-      if (!block->write_out) continue;
+      write_statistics(lane(row), max[row], base[row], total);
+      if (!block().write_out) continue;
       const float* from = out + row * value_stride;
       const F factor = broadcast<F>(total == 0 ? 0.0f : 1.0f / total);
       const auto write = [&](std::int64_t e, F own) __attribute__((always_inline)) {
-        auto* to = const_cast<std::byte*>(lane(row).out) + e * block->out_stride * size_of(block->out_dtype);
-        store_elements<Isa>(block->out_dtype, to, block->out_stride, values.width - e, own * factor);
+        auto* to = const_cast<std::byte*>(lane(row).out) + e * block().out_stride * size_of(block().out_dtype);
+        store_elements<Isa>(block().out_dtype, to, block().out_stride, values.width - e, own * factor);
       };
       std::int64_t e = 0;
       for (; e < split; e += 2 * Isa::kLanes) {
@@ -405,43 +230,148 @@ struct FewRows {
   }
 };
 
-template <class Isa, DType kType, int kRows>
-void attend_rows(std::span<const AttentionBlock* const> blocks) {
-  Scratch scratch;
-  FewRows<Isa, kType, kRows> rows[kMostTogether];
-  for (std::size_t i = 0; i < blocks.size(); ++i) rows[i].prepare(scratch, *blocks[i]);
-  float* scores = scratch.take<float>(kFewKeys * kRows + Isa::kLanes);
-  const std::int64_t end = rows[0].end;
-  const auto keys_from = [end](std::int64_t first) { return std::min(end, first - first % kFewKeys + kFewKeys) - first; };
-  KeyAddresses addresses[2];  // of these keys and the next ones
-  int turn = 0;
-  if (rows[0].begin < end) find_keys<Isa>(blocks[0]->keys, rows[0].begin, keys_from(rows[0].begin), addresses[0]);
-  for (std::int64_t from = rows[0].begin; from < end; from += keys_from(from)) {
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
-      KeyAddresses& found = addresses[turn];
-      KeyAddresses& next = addresses[1 - turn];
-      turn = 1 - turn;
-      const bool turns = i + 1 == blocks.size();
-      const std::int64_t first = turns ? from + keys_from(from) : from;
-      const bool last = first >= end;
-      if (!last) find_keys<Isa>(blocks[turns ? 0 : i + 1]->keys, first, keys_from(first), next);
-      const RowsInTurn& ahead = last ? found.keys[0] : next.keys[0];
-      follow<Isa>(found.values, ahead);
-      rows[i].take(found, ahead, scores);
+/// Goes through the keys of blocks of as many rows, kHeads of them side by side at a time.
+template <class Isa, DType kType, int kHeads, int kRowsOfHead>
+class FewTurns {
+ public:
+  /// @param blocks a multiple of kHeads
+  explicit FewTurns(std::span<const AttentionBlock* const> blocks) : blocks_(blocks) {
+    for (std::size_t first = 0; first < blocks.size(); first += std::size_t{kHeads})
+      groups_[count_++].prepare(scratch_, blocks.subspan(first, std::size_t{kHeads}));
+    end_ = groups_[0].end;
+    in_order_ = Isa::kLosesRequests && kHeads == 1 && count_ > 1;
+    // Few, so that what is asked for a turn ahead stays in the second cache, and values keep streaming beside keys; many, so
+    // that memory is read in long runs. Measured; rows that are streams gain up to 128.
+    rows_ = kStreams ? kMostTurnRows : !Isa::kLosesRequests ? 32 : in_order_ ? 16 : 64;
+    tokens_ = rows_ / kHeads;
+    weights_ = scratch_.take<float>(rows_ * kRowsOfHead + Isa::kLanes);
+    products_ = scratch_.take<Floats<Isa>>(kStreams ? rows_ : 0);
+    for (const std::byte**& far : far_) far = scratch_.take<const std::byte*>(in_order_ ? tokens_ * count_ : 0);
+  }
+
+  void attend() {
+    if (groups_[0].begin < end_) attend_turns();
+    for (std::int64_t g = 0; g < count_; ++g) groups_[g].finish();
+  }
+
+ private:
+  using Group = FewRows<Isa, kType, kHeads, kRowsOfHead>;
+  static constexpr bool kStreams = Isa::kLosesRequests && kRowsOfHead == 1;
+
+  void attend_turns() {
+    TurnOfKeys turns[3];  // one, the next, and the one after that, in a ring
+    find(turns[0], 0, groups_[0].begin);
+    find_next(turns[0], turns[1]);
+    multiply_and_weigh(turns[0]);
+    for (std::int64_t i = 0;; ++i) {
+      TurnOfKeys& turn = turns[i % 3];
+      TurnOfKeys& next = turns[(i + 1) % 3];
+      TurnOfKeys& after = turns[(i + 2) % 3];
+      find_next(next, after);
+      if (are_both_streams(turn, next)) {
+        add_beside(turn, next, after);
+      } else {
+        add(turn, next);
+        if (is_last(turn)) return;
+        multiply_and_weigh(next);
+      }
     }
   }
-  for (std::size_t i = 0; i < blocks.size(); ++i) rows[i].finish();
-}
 
+  [[nodiscard]] std::int64_t tokens_from(std::int64_t first) const {
+    return std::min(end_, first - first % tokens_ + tokens_) - first;
+  }
+  [[nodiscard]] bool is_last(const TurnOfKeys& turn) const {
+    return turn.group + 1 == count_ && turn.first + turn.count == end_;
+  }
+  void find(TurnOfKeys& turn, std::int64_t group, std::int64_t first) const {
+    turn.group = group;
+    turn.first = first;
+    turn.count = tokens_from(first);
+    groups_[group].find(turn, tokens_);
+  }
+  /// The groups take turns over the same tokens. Behind the last turn comes the last one.
+  void find_next(const TurnOfKeys& turn, TurnOfKeys& next) const {
+    if (is_last(turn)) find(next, turn.group, turn.first);
+    else if (turn.group + 1 < count_) find(next, turn.group + 1, turn.first);
+    else find(next, 0, turn.first + turn.count);
+  }
+
+  /// Turns keys into weights.
+  void multiply_and_weigh(TurnOfKeys& turn) {
+    if (in_order_ && turn.group == 0) {
+      const std::int64_t next = std::min(turn.first + turn.count, end_ - 1);
+      find_tokens<Isa>(blocks_, Operand::kFirstPart, next, tokens_from(next), tokens_, far_[0]);
+      find_tokens<Isa>(blocks_, Operand::kValues, next, tokens_from(next), tokens_, far_[1]);
+    }
+    for (RowsInTurn& keys : turn.keys) follow<Isa, kNearRows>(keys, rows_, turn.values);
+    const std::byte* const* far = in_order_ ? far_[0] + turn.group * tokens_ : turn.values;
+    const std::byte* const* second = turn.keys[1] + kNearRows;  // narrow: it is enough to ask for it once
+    groups_[turn.group].multiply(turn, {turn.keys[0] + kNearRows, far}, {second, second}, weights_);
+    groups_[turn.group].weigh(turn, weights_);
+  }
+
+  /// Adds values. The keys of `next` are read after them.
+  void add(TurnOfKeys& turn, const TurnOfKeys& next) {
+    follow<Isa, kNearRows>(turn.values, rows_, next.keys[0]);
+    const std::byte* const* far = in_order_ ? far_[1] + turn.group * tokens_ : next.keys[0];
+    groups_[turn.group].add(turn, weights_, {turn.values + kNearRows, far});
+  }
+
+  [[nodiscard]] bool are_both_streams(const TurnOfKeys& turn, const TurnOfKeys& next) const {
+    return kStreams && turn.count == tokens_ && next.count == tokens_ && !is_last(turn) &&
+           are_streams<Isa>(groups_[turn.group].block().keys);
+  }
+  /// Adds values and turns the keys of `next` into weights, side by side.
+  void add_beside(TurnOfKeys& turn, TurnOfKeys& next, const TurnOfKeys& after) {
+    if constexpr (kStreams) {
+      follow<Isa, kKnownRows>(turn.values, rows_, next.values);
+      follow<Isa, kKnownRows>(next.keys[0], rows_, after.keys[0]);
+      const Group& group = groups_[turn.group];
+      Group& next_group = groups_[next.group];
+      add_and_multiply<Isa, kType, kHeads, kMostTurnRows>(
+          {turn.values, weights_, group.out}, {next.keys[0], next_group.queries[0], products_}, group.value_stride);
+      for (std::int64_t row = 0; row < rows_; row += Isa::kLanes) {
+        Floats<Isa> sums[std::size_t{Isa::kLanes}];
+        std::copy_n(products_ + row, Isa::kLanes, sums);
+        store(weights_ + row, sums_across<Isa>(sums));
+      }
+      next_group.weigh(next, weights_);
+    }
+  }
+
+  std::span<const AttentionBlock* const> blocks_;
+  Scratch scratch_;
+  Group groups_[std::size_t{kMostTogether / kHeads}];
+  std::int64_t count_ = 0;           // of groups
+  std::int64_t end_ = 0;             // of the places that rows see
+  std::int64_t rows_ = 0;            // of keys in a turn
+  std::int64_t tokens_ = 0;          // that is, of each head
+  float* weights_ = nullptr;         // [tokens][rows], whole vectors
+  Floats<Isa>* products_ = nullptr;  // of streams, [rows of keys], lane by lane
+  // Where requests get lost, those of heads side by side go in memory's order: while a head's keys or values are read, as
+  // many rows of those are asked for that lie here, the next tokens' of all heads.
+  bool in_order_ = false;
+  const std::byte** far_[2] = {};
+};
+
+/// @param blocks as many lanes each
 template <class Isa, DType kType>
 void attend_few(std::span<const AttentionBlock* const> blocks) {
   const std::size_t rows = blocks[0]->lanes.size();
-  if (rows == 1) return attend_rows<Isa, kType, 1>(blocks);
-  if (rows == 2) return attend_rows<Isa, kType, 2>(blocks);
-  if constexpr (Isa::kLanes >= 8) {
-    if (rows <= 4) return attend_rows<Isa, kType, 4>(blocks);
+  if constexpr (Isa::kLosesRequests) {
+    if (rows == 1 && are_streams<Isa>(blocks[0]->keys)) {
+      if (blocks.size() % 8 == 0) return FewTurns<Isa, kType, 8, 1>(blocks).attend();
+      if (blocks.size() % 4 == 0) return FewTurns<Isa, kType, 4, 1>(blocks).attend();
+      if (blocks.size() % 2 == 0) return FewTurns<Isa, kType, 2, 1>(blocks).attend();
+    }
   }
-  if constexpr (Isa::kLanes >= 16) attend_rows<Isa, kType, 8>(blocks);
+  if (rows == 1) return FewTurns<Isa, kType, 1, 1>(blocks).attend();
+  if (rows == 2) return FewTurns<Isa, kType, 1, 2>(blocks).attend();
+  if constexpr (Isa::kLanes >= 8) {
+    if (rows <= 4) return FewTurns<Isa, kType, 1, 4>(blocks).attend();
+  }
+  if constexpr (Isa::kLanes >= 16) return FewTurns<Isa, kType, 1, 8>(blocks).attend();
 }
 
 }  // namespace tessera::kernels::cpu

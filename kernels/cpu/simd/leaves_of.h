@@ -9,14 +9,6 @@
 
 namespace tessera::kernels::cpu {
 
-/// The same instruction set, bf16 being multiplied as floats.
-template <class Isa>
-struct Unpaired : Isa {
-  static constexpr bool kPairs = false;
-};
-template <class Isa>
-using WithoutPairs = std::conditional_t<Isa::kPairs, Unpaired<Isa>, Isa>;
-
 template <class Isa>
 constexpr Leaves kLeavesOf = {
     .name = Isa::kName,

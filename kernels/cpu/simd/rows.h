@@ -15,6 +15,14 @@ namespace tessera::kernels::cpu {
 template <class Isa, DType kType>
 using MathOf = std::conditional_t<kType == DType::kBF16 && Isa::kPairs, PairMath<Isa>, FloatMath<Isa>>;
 
+/// The same instruction set, bf16 being multiplied as floats.
+template <class Isa>
+struct Unpaired : Isa {
+  static constexpr bool kPairs = false;
+};
+template <class Isa>
+using WithoutPairs = std::conditional_t<Isa::kPairs, Unpaired<Isa>, Isa>;
+
 /// Elements [d, ...) of a row as one vector: floats, or of bf16 with kDepth 2 words of two; zeros behind the row's end.
 template <class Isa, DType kType, int kDepth = MathOf<Isa, kType>::kDepth>
 inline Words<Isa> row_words(const std::byte* row, std::int64_t stride, std::int64_t d, std::int64_t width) {

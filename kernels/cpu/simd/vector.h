@@ -2,9 +2,9 @@
 // avx512.cc).
 //
 // An instruction set is a struct: `kLanes` floats in a vector, `kTileRows` rows in a tile of matrix products (as many as
-// the registers take with three vectors of columns), `kPairs`, whether `dot` multiplies pairs of bf16, and `kScales`,
-// whether `remainder` and `scaled` take apart and put together powers of two. All functions here are templates on it, so
-// that each set has its own.
+// the registers take with three vectors of columns), `kPairs`, whether `dot` multiplies pairs of bf16, `kLosesRequests`,
+// whether its machines drop requests for memory that they cannot serve at once, and `kScales`, whether `remainder` and
+// `scaled` take apart and put together powers of two. All functions here are templates on it, so that each set has its own.
 #pragma once
 
 #include <cstdint>
@@ -110,13 +110,30 @@ inline void add_neighbours(Floats<Isa> (&vectors)[kVectors], std::index_sequence
 
 /// Lane i is the sum of vector i's lanes.
 template <class Isa>
-inline Floats<Isa> sums_across(Floats<Isa> (&vectors)[Isa::kLanes]) {
+[[gnu::always_inline]] inline Floats<Isa> sums_across(Floats<Isa> (&vectors)[Isa::kLanes]) {
   constexpr auto kAll = std::make_index_sequence<Isa::kLanes>();
   add_neighbours<Isa, 1>(vectors, kAll);
   add_neighbours<Isa, 2>(vectors, kAll);
   if constexpr (Isa::kLanes > 4) add_neighbours<Isa, 4>(vectors, kAll);
   if constexpr (Isa::kLanes > 8) add_neighbours<Isa, 8>(vectors, kAll);
   return vectors[0];
+}
+
+/// One stage of `largest_across`.
+template <class Isa, int kStep, std::size_t... kLane>
+inline Floats<Isa> largest_of_two(Floats<Isa> vector, std::index_sequence<kLane...>) {
+  return larger(vector, __builtin_shufflevector(vector, vector, (static_cast<int>(kLane) ^ kStep)...));
+}
+
+/// The largest of the lanes that are a multiple of kApart from each, in all of them.
+template <class Isa, int kApart>
+inline Floats<Isa> largest_across(Floats<Isa> vector) {
+  constexpr auto kAll = std::make_index_sequence<Isa::kLanes>();
+  if constexpr (kApart <= 1) vector = largest_of_two<Isa, 1>(vector, kAll);
+  if constexpr (kApart <= 2) vector = largest_of_two<Isa, 2>(vector, kAll);
+  if constexpr (kApart <= 4 && Isa::kLanes > 4) vector = largest_of_two<Isa, 4>(vector, kAll);
+  if constexpr (kApart <= 8 && Isa::kLanes > 8) vector = largest_of_two<Isa, 8>(vector, kAll);
+  return vector;
 }
 
 /// The lanes of two vectors in turn: the first half of them, and the second.
@@ -147,7 +164,7 @@ inline Floats<Isa> exp2_near_zero(Floats<Isa> x) {
 
 /// 2^x for x <= 127, to 1.7e-7 of its value; exactly 0 for x < -126.5, NaN for NaN: 2^round(x) times 2 to what remains.
 template <class Isa>
-inline Floats<Isa> exp2(Floats<Isa> x) {
+[[gnu::always_inline]] inline Floats<Isa> exp2(Floats<Isa> x) {
   using F = Floats<Isa>;
   if constexpr (Isa::kScales) {
     const F rest = Isa::remainder(x);

@@ -15,12 +15,14 @@ namespace {
 struct Counts {
   std::int64_t key_heads, group, rows, keys;
 };
+struct Widths {
+  std::int64_t key, value;
+};
 
-AttentionCall random_call(Draw& draw, DType dtype, const Counts& counts) {
+AttentionCall random_call(Draw& draw, DType dtype, const Counts& counts, const Widths& widths) {
   const auto [k, g, s, t] = counts;
+  const auto [d, e] = widths;
   const std::int64_t b = draw.between(1, 2);
-  const std::int64_t d = draw.of<std::int64_t>({16, 64, 128, 192, draw.between(1, 140)});
-  const std::int64_t e = draw.of<std::int64_t>({d, 64, 128, 80, draw.between(1, 140)});
   AttentionCall call{.query = scattered(draw, {b, s, k * g, d}, dtype),
                      .key = scattered(draw, {b, t, k, d}, dtype),
                      .value = scattered(draw, {b, t, k, e}, dtype),
@@ -45,6 +47,12 @@ AttentionCall random_call(Draw& draw, DType dtype, const Counts& counts) {
   if (draw.chance(20))
     call.dropout = {.probability = draw.of({0.1, 0.5}), .seed = draw.seed(), .first_head = draw.between(0, 5)};
   return call;
+}
+
+AttentionCall random_call(Draw& draw, DType dtype, const Counts& counts) {
+  const std::int64_t d = draw.of<std::int64_t>({16, 64, 128, 192, draw.between(1, 140)});
+  const std::int64_t e = draw.of<std::int64_t>({d, 64, 128, 80, draw.between(1, 140)});
+  return random_call(draw, dtype, counts, {d, e});
 }
 
 AttentionCall random_call(Draw& draw, DType dtype) {
@@ -86,6 +94,19 @@ TEST_P(CpuAttention, AgreesWithTheReference) {
 TEST_P(CpuAttention, AgreesWithTheReferenceInDecoding) {
   Draw draw(8);
   with_calls(12, [&](int) { expect_agrees(decode_call(draw, GetParam())); });
+}
+
+// Keys and values as wide, which may go side by side: widths of every tile, heads in groups of every size and one by one, and
+// keys that fill turns or do not.
+TEST_P(CpuAttention, AgreesWithTheReferenceAtOneRowOfAHead) {
+  Draw draw(10);
+  for (const std::int64_t heads : {1, 2, 3, 4, 6, 8, 16}) {
+    for (const std::int64_t width : {32, 64, 96, 128, 224, 256}) {
+      SCOPED_TRACE(std::to_string(heads) + " heads, " + std::to_string(width) + " wide");
+      expect_agrees(random_call(draw, GetParam(), {heads, 1, 1, draw.of<std::int64_t>({128, 400, draw.between(1, 700)})},
+                                {width, width}));
+    }
+  }
 }
 
 TEST_P(CpuAttention, AgreesWithTheReferenceOverManyKeys) {

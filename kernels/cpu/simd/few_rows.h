@@ -1,0 +1,100 @@
+// Rows of keys and values in the order in which few query rows read them, as vectors, and asking for those that come next.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "kernels/cpu/leaves.h"
+#include "kernels/cpu/simd/ahead.h"
+#include "kernels/cpu/simd/rows.h"
+
+namespace tessera::kernels::cpu {
+
+/// Rows of keys that are read before those of their values are, at most.
+inline constexpr std::int64_t kMostTurnRows = 128;
+
+/// Rows that are known of what is read after them, at most.
+inline constexpr std::int64_t kKnownRows = 32;
+
+/// Rows in the order in which they are read: those of some tokens, each token's heads side by side, the last token repeated
+/// so that whole vectors of scores can be computed, and behind them the first ones of what is read next.
+using RowsInTurn = const std::byte * [kMostTurnRows + kKnownRows];
+
+/// `next` is read after `count` rows: kRows of it are known there.
+template <class Isa, std::int64_t kRows>
+void follow(RowsInTurn& rows, std::int64_t count, const RowsInTurn& next) {
+  std::memcpy(rows + count, next, kRows * sizeof(next[0]));
+}
+
+/// What is read of a key head, in the order in which it is read.
+enum class Operand : std::uint8_t { kFirstPart, kSecondPart, kValues };
+
+template <class Isa>
+const KeyRows& rows_of(const BlockKeys& keys, Operand operand) {
+  if (operand == Operand::kValues) return keys.values;
+  return keys.parts[operand == Operand::kFirstPart ? 0 : 1];
+}
+
+/// Writes where an operand's rows of tokens [first, first + count) lie: each token's heads side by side, and the last token
+/// again until there are `tokens`.
+/// @param count at least 1
+template <class Isa>
+void find_tokens(std::span<const AttentionBlock* const> heads, Operand operand, std::int64_t first, std::int64_t count,
+                 std::int64_t tokens, const std::byte** rows) {
+  const std::int64_t step = std::ssize(heads);
+  for (const AttentionBlock* head : heads) {
+    find_rows<Isa>(rows_of<Isa>(head->keys, operand), head->keys, first, count, rows, step);
+    for (std::int64_t t = count; t < tokens; ++t) rows[t * step] = rows[(count - 1) * step];
+    ++rows;
+  }
+}
+
+/// A row is asked for into the first cache when the one so many before it is read.
+inline constexpr std::int64_t kNearRows = 8;
+
+/// What is asked for with each vector of a row: the vector at the same place of a row that is read soon, into the first
+/// cache, and that of one which is read much later, into the second; so no read waits for the second cache.
+template <class Isa>
+struct Requests {
+  const std::byte* const* near;  ///< for each row
+  const std::byte* const* far;
+
+  void ask(std::int64_t row, std::int64_t byte) const {
+    __builtin_prefetch(near[row] + byte, 0, 3);
+    __builtin_prefetch(far[row] + byte, 0, 2);
+  }
+  [[nodiscard]] Requests from(std::int64_t row) const { return {near + row, far + row}; }
+};
+
+/// A vector of a row, as few rows multiply it. bf16 is read in words of two elements: dot products take them as they are;
+/// without those, even and odd elements become floats: the upper half of a word moved up, and the word without its lower
+/// half.
+template <class Isa, DType kType>
+struct FewMath {
+  static constexpr bool kSplit = kType == DType::kBF16 && !Isa::kPairs;
+  static constexpr int kDepth = kType == DType::kBF16 ? 2 : 1;                ///< elements in a lane
+  static constexpr std::int64_t kWidth = std::int64_t{kDepth} * Isa::kLanes;  ///< elements
+  static constexpr std::int64_t kBytes = kWidth * std::int64_t{sizeof(Bits<kType>)};
+  static constexpr int kParts = kSplit ? 2 : 1;
+  struct Lanes {
+    Floats<Isa> numbers[std::size_t{kParts}];
+  };
+  static Lanes lanes(Words<Isa> words) {
+    if constexpr (kSplit) return {{bits_as<Floats<Isa>>(words << 16), bits_as<Floats<Isa>>(words & 0xFFFF0000u)}};
+    else return {{bits_as<Floats<Isa>>(words)}};
+  }
+  /// Of a row whose elements lie together.
+  static Lanes load_lanes(const std::byte* at) {
+    if constexpr (kDepth == 2) return lanes(load<Words<Isa>>(at));
+    else return lanes(bits_as<Words<Isa>>(load_elements<Isa, kType>(at, 1, Isa::kLanes)));
+  }
+  static Floats<Isa> multiply_add(Floats<Isa> sum, const Lanes& a, const Lanes& b) {
+    if constexpr (kSplit) return sum + a.numbers[0] * b.numbers[0] + a.numbers[1] * b.numbers[1];
+    else if constexpr (kDepth == 2)
+      return Isa::dot(sum, bits_as<Words<Isa>>(a.numbers[0]), bits_as<Words<Isa>>(b.numbers[0]));
+    else return sum + a.numbers[0] * b.numbers[0];
+  }
+};
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,107 @@
+// The values of few query rows, weighted and added up: their elements lie in lanes.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/leaves.h"
+#include "kernels/cpu/simd/few_rows.h"
+
+namespace tessera::kernels::cpu {
+
+/// Values are multiplied as floats: weights keep all their digits.
+template <class Isa, DType kType>
+using ValueMath = FewMath<WithoutPairs<Isa>, kType>;
+
+/// The values of one head: rows kStep apart, some of `RowsInTurn`.
+struct ValueRows {
+  const std::byte* const* rows = nullptr;
+  std::int64_t count = 0;
+};
+
+/// out [kRows][row_stride] += weights^T values, of which each begins at byte `offset` of its row: `kVectors` whole vectors,
+/// in the order of `ValueMath`. Weights of a value stand kStep * kRows behind those of the one before.
+template <class Isa, DType kType, int kStep, int kRows, int kVectors>
+[[gnu::noinline]] void add_values_tile(const ValueRows& values, std::int64_t offset, const float* weights, float* out,
+                                       std::int64_t row_stride, Requests<Isa> requests) {
+  using F = Floats<Isa>;
+  using Math = ValueMath<Isa, kType>;
+  constexpr int kParts = Math::kParts;
+  static_assert(kVectors % kParts == 0);
+  F sums[std::size_t{kRows}][std::size_t{kVectors}] = {};
+  for (std::int64_t j = 0; j < values.count; ++j) {
+    const std::byte* row = values.rows[j * kStep] + offset;
+    const float* own = weights + j * kStep * kRows;
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; v += kParts) {
+      const std::int64_t byte = v / kParts * Math::kBytes;
+      requests.ask(j * kStep, offset + byte);
+      const typename Math::Lanes value = Math::load_lanes(row + byte);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const F weight = broadcast<F>(own[r]);
+#pragma GCC unroll 2
+        for (int i = 0; i < kParts; ++i) sums[r][v + i] = sums[r][v + i] + weight * value.numbers[i];
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      float* at = out + r * row_stride + v * Isa::kLanes;
+      store(at, load<F>(at) + sums[r][v]);
+    }
+  }
+}
+
+/// The same for one vector of elements from `e` on, in their order, wherever they lie.
+template <class Isa, DType kType, int kStep, int kRows>
+[[gnu::noinline]] void add_value_elements(const KeyRows& keys, const ValueRows& values, std::int64_t e,
+                                          const float* weights, float* out, std::int64_t row_stride) {
+  using F = Floats<Isa>;
+  const std::int64_t offset = e * keys.element_stride * std::int64_t{sizeof(Bits<kType>)};
+  F sums[std::size_t{kRows}] = {};
+  for (std::int64_t j = 0; j < values.count; ++j) {
+    const F value = load_elements<Isa, kType>(values.rows[j * kStep] + offset, keys.element_stride, keys.width - e);
+    const float* own = weights + j * kStep * kRows;
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sums[r] = sums[r] + broadcast<F>(own[r]) * value;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) store(out + r * row_stride, load<F>(out + r * row_stride) + sums[r]);
+}
+
+/// Elements of a value that `add_values_of_few` leaves split: the first so many, in groups of two vectors, even ones first.
+template <class Isa, DType kType>
+std::int64_t split_width(const KeyRows& values) {
+  constexpr std::int64_t kGroup = 2 * Isa::kLanes;
+  return ValueMath<Isa, kType>::kSplit && values.element_stride == 1 ? values.width / kGroup * kGroup : 0;
+}
+
+/// out [kRows][width rounded up to whole vectors] += weights^T values.
+/// @param weights [values * kStep][kRows]
+template <class Isa, DType kType, int kStep, int kRows>
+void add_values_of_few(const KeyRows& keys, const ValueRows& values, const float* weights, float* out,
+                       Requests<Isa> requests) {
+  constexpr std::int64_t kBytes = sizeof(Bits<kType>);
+  constexpr int kParts = ValueMath<Isa, kType>::kParts;
+  // As many sums as there are registers for, in whole vectors of storage.
+  constexpr int kMost = kRows > 2 ? Isa::kTileRows * 3 / kRows : 8;
+  constexpr int kVectors = kMost / kParts * kParts;
+  const std::int64_t row_stride = rounded_up(keys.width, Isa::kLanes);
+  for (std::int64_t e = 0; e < keys.width;) {
+    const std::int64_t left = keys.width - e;
+    if (keys.element_stride == 1 && left >= kVectors * Isa::kLanes && kVectors > 2) {
+      add_values_tile<Isa, kType, kStep, kRows, kVectors>(values, e * kBytes, weights, out + e, row_stride, requests);
+      e += kVectors * Isa::kLanes;
+    } else if (keys.element_stride == 1 && left >= 2 * Isa::kLanes) {
+      add_values_tile<Isa, kType, kStep, kRows, 2>(values, e * kBytes, weights, out + e, row_stride, requests);
+      e += 2 * Isa::kLanes;
+    } else {
+      add_value_elements<Isa, kType, kStep, kRows>(keys, values, e, weights, out + e, row_stride);
+      e += Isa::kLanes;
+    }
+  }
+}
+
+}  // namespace tessera::kernels::cpu
