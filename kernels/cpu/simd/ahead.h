@@ -26,10 +26,10 @@ inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t 
   }
 }
 
-/// Repeats the last of `count` rows until there are `all`, so that whole tiles or vectors of them can be read.
+/// Repeats the last of `count` rows, `step` apart, until there are `all`, so that whole tiles or vectors of them can be read.
 template <class Isa, class Pointer>
-inline void repeat_last(Pointer* rows, std::int64_t count, std::int64_t all) {
-  for (std::int64_t i = count; i < all; ++i) rows[i] = rows[count - 1];
+inline void repeat_last(Pointer* rows, std::int64_t count, std::int64_t all, std::int64_t step = 1) {
+  for (std::int64_t i = count; i < all; ++i) rows[i * step] = rows[(count - 1) * step];
 }
 
 /// Asks for the rows of a block of keys a few cache lines at a time: all at once they would wait for one another, and the

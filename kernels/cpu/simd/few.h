@@ -8,9 +8,7 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <span>
 
 #include "kernels/cpu/leaves.h"
@@ -329,8 +327,8 @@ class FewTurns {
       follow<Isa, kKnownRows>(next.keys[0], rows_, after.keys[0]);
       const Group& group = groups_[turn.group];
       Group& next_group = groups_[next.group];
-      add_and_multiply<Isa, kType, kHeads, kMostTurnRows>(
-          {turn.values, weights_, group.out}, {next.keys[0], next_group.queries[0], products_}, group.value_stride);
+      add_and_multiply<Isa, kType, kHeads>({turn.values, weights_, group.out},
+                                           {next.keys[0], next_group.queries[0], products_}, group.value_stride);
       for (std::int64_t row = 0; row < rows_; row += Isa::kLanes) {
         Floats<Isa> sums[std::size_t{Isa::kLanes}];
         std::copy_n(products_ + row, Isa::kLanes, sums);

@@ -45,7 +45,7 @@ void find_tokens(std::span<const AttentionBlock* const> heads, Operand operand, 
   const std::int64_t step = std::ssize(heads);
   for (const AttentionBlock* head : heads) {
     find_rows<Isa>(rows_of<Isa>(head->keys, operand), head->keys, first, count, rows, step);
-    for (std::int64_t t = count; t < tokens; ++t) rows[t * step] = rows[(count - 1) * step];
+    repeat_last<Isa>(rows, count, tokens, step);
     ++rows;
   }
 }

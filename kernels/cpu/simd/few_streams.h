@@ -93,16 +93,16 @@ bool are_streams(const BlockKeys& keys) {
          keys.parts[0].element_stride == 1 && keys.values.element_stride == 1;
 }
 
-/// A turn of kRows rows, of kStep heads side by side: adds the values, weighted, and multiplies the keys.
+/// A turn of kMostTurnRows rows, of kStep heads side by side: adds the values, weighted, and multiplies the keys.
 /// @param width of keys and values, in elements
-template <class Isa, DType kType, int kStep, int kRows>
+template <class Isa, DType kType, int kStep>
 [[gnu::noinline]] void add_and_multiply(const ValueStream<Isa>& values, const KeyStream<Isa, kType>& keys,
                                         std::int64_t width) {
   constexpr std::int64_t kBytes = sizeof(Bits<kType>);
   const std::int64_t ahead = std::clamp<std::int64_t>(kStreamBytes / (width * kBytes), 1, kKnownRows);
   // One head's query and sums stay in registers; of several heads, or wide ones, memory's order comes first.
-  const std::int64_t together = kStep == 1 && width <= kStreamTiles[0] ? kRows : kStep;
-  for (std::int64_t first = 0; first < kRows; first += together) {
+  const std::int64_t together = kStep == 1 && width <= kStreamTiles[0] ? kMostTurnRows : kStep;
+  for (std::int64_t first = 0; first < kMostTurnRows; first += together) {
     for (std::int64_t h = 0; h < kStep; ++h) {
       const auto take = [&]<std::int64_t kElements>(std::int64_t e) __attribute__((always_inline)) {
         const auto tile = [&]<bool kFirst>() __attribute__((always_inline)) {
