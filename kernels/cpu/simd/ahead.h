@@ -40,18 +40,29 @@ class RowsAhead {
  public:
   /// From now on `ask`, called `times` times, asks for the rows of places [from, to).
   /// @param to at most from + kKeyBlock; below `from` there are none
-  void start(const BlockKeys& keys, std::int64_t element_bytes, std::int64_t from, std::int64_t to, std::int64_t times) {
+  /// @param gradients asked for too, if given: that of a block with these keys
+  void start(const BlockKeys& keys, std::int64_t element_bytes, std::int64_t from, std::int64_t to, std::int64_t times,
+             const GradientBlock* gradients = nullptr) {
     operands_ = operand_ = row_ = byte_ = 0;
     rows_ = std::max<std::int64_t>(to - from, 0);
     std::int64_t lines = 0;
-    for (const KeyRows* rows : {&keys.parts[0], &keys.parts[1], &keys.values}) {
-      const bool latent = rows == &keys.values && keys.values == keys.parts[0];  // those of the keys
-      if (rows->width == 0 || rows->element_stride != 1 || latent) continue;
-      find_rows<Isa>(*rows, keys, from, rows_, addresses_[operands_]);
-      bytes_[operands_] = rows->width * element_bytes;
-      lines += rows_ * (rounded_up(bytes_[operands_], kCacheLine) / kCacheLine);
-      ++operands_;
-    }
+    const auto count_in = [&](std::int64_t bytes) {
+      bytes_[operands_++] = bytes;
+      lines += rows_ * (rounded_up(bytes, kCacheLine) / kCacheLine);
+    };
+    const auto add = [&](const KeyRows& rows, const GradientRows* gradient) {
+      if (rows.width == 0) return;
+      const bool latent = &rows == &keys.values && keys.values == keys.parts[0];  // those of the keys
+      if (rows.element_stride == 1 && !latent) {
+        find_rows<Isa>(rows, keys, from, rows_, addresses_[operands_]);
+        count_in(rows.width * element_bytes);
+      }
+      if (gradient == nullptr) return;
+      for (std::int64_t i = 0; i < rows_; ++i) addresses_[operands_][i] = gradient->row(keys.row(from + i));
+      count_in(rows.width * static_cast<std::int64_t>(sizeof(float)));
+    };
+    for (int part = 0; part < 2; ++part) add(keys.parts[part], gradients == nullptr ? nullptr : &gradients->parts[part]);
+    add(keys.values, gradients == nullptr ? nullptr : &gradients->values);
     lines_ = rounded_up(lines, times) / times;
   }
 
@@ -70,8 +81,10 @@ class RowsAhead {
   }
 
  private:
-  const void* addresses_[3][kKeyBlock];  // of operand, row
-  std::int64_t bytes_[3];                // of an operand's row
+  static constexpr int kMostOperands = 6;  // two parts, values, and their gradients
+
+  const void* addresses_[kMostOperands][kKeyBlock];  // of operand, row
+  std::int64_t bytes_[kMostOperands];                // of an operand's row
   std::int64_t operands_ = 0;
   std::int64_t rows_ = 0;
   std::int64_t lines_ = 0;    // asked for at a time

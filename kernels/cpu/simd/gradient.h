@@ -156,31 +156,27 @@ RowPointers lane_columns(const float* matrix, std::int64_t stride, LaneSpan lane
   return result;
 }
 
-/// Adds A B to the gradients of `count` places: A [places][lanes], B some of `b`'s lanes. Rows of a list, which may repeat,
-/// and those of the last tile are found one by one, and asked for while they are multiplied.
+/// Adds A B to the gradients of `count` places: A [places][lanes], B some of `b`'s lanes. Rows of a list may repeat; all are
+/// found one by one, and asked for while they are multiplied: the first cache has had other rows since.
 template <class Isa, DType kType>
 void add_to_keys(const RowPointers& a, const LaneRows<Isa, kType>& b, LaneSpan lanes, const BlockKeys& keys,
                  std::int64_t place, std::int64_t count, const GradientRows& rows) {
   using Math = MathOf<Isa, kType>;
   const std::int64_t vectors = rounded_up(b.width, Isa::kLanes) / Isa::kLanes;
-  const std::int64_t in_place = keys.list == nullptr ? count / Isa::kTileRows * Isa::kTileRows : 0;
-  const std::int64_t depth = lanes.count / Math::kDepth;
   float nowhere[3 * std::size_t{Isa::kLanes}] = {};  // rows behind the last place
   for (std::int64_t v = 0; v < vectors; v += 3) {
     const int taken = static_cast<int>(std::min<std::int64_t>(3, vectors - v));
     const std::int64_t column = v * Isa::kLanes;
-    const std::int64_t width = taken * Isa::kLanes;
+    const std::int64_t bytes = taken * Isa::kLanes * static_cast<std::int64_t>(sizeof(float));
     const auto* lane_rows = b.rows + lanes.first / Math::kDepth * b.row_stride + column;
-    multiply<Isa, Math, Along::kRows, true>(a.rows, in_place, depth, lane_rows, b.row_stride, rows.row(place) + column,
-                                            rows.row_stride, taken);
-    for (std::int64_t first = in_place; first < count; first += Isa::kTileRows) {
+    for (std::int64_t first = 0; first < count; first += Isa::kTileRows) {
       float* to[std::size_t{Isa::kTileRows}];
       for (std::int64_t j = 0; j < Isa::kTileRows; ++j) {
         to[j] = first + j < count ? rows.row(keys.row(place + first + j)) + column : nowhere;
-        prefetch_row<Isa>(reinterpret_cast<const std::byte*>(to[j]), width * static_cast<std::int64_t>(sizeof(float)));
+        prefetch_row<Isa>(reinterpret_cast<const std::byte*>(to[j]), bytes);
       }
-      multiply_tile_of<Isa, Math, Along::kRows, true>(taken, a.rows + first, 0, depth, lane_rows, b.row_stride,
-                                                      ListedRows<Isa>{to});
+      multiply_tile_of<Isa, Math, Along::kRows, true>(taken, a.rows + first, 0, lanes.count / Math::kDepth, lane_rows,
+                                                      b.row_stride, ListedRows<Isa>{to});
     }
   }
 }
@@ -267,7 +263,7 @@ void attend_backward(const GradientBlock& block) {
     const RowPointers values = keys.values == keys.parts[0]
                                    ? rows[0].along
                                    : rows_along_width<Isa, kType>(keys.values, keys, from, to - from, value_scratch);
-    ahead.start(keys, sizeof(Bits<kType>), to, std::min(end, to + kKeyBlock), lanes.count * tiles_of_group);
+    ahead.start(keys, sizeof(Bits<kType>), to, std::min(end, to + kKeyBlock), lanes.count * tiles_of_group, &block);
     std::int64_t seen[LaneGroups<Isa>::kMost];  // places of this block that a group sees: the first so many
     for (std::size_t g = 0; g < static_cast<std::size_t>(lanes.count); ++g) {
       const LaneGroup<Isa>& group = lanes.groups[g];
