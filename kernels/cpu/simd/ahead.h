@@ -11,6 +11,18 @@ namespace tessera::kernels::cpu {
 
 inline constexpr std::int64_t kCacheLine = 64;
 
+/// Calls `visit(i, run, at)` for rows [first, first + count) without a list, in runs at even distances: `run` rows from the
+/// `i`th on, which lies at `at`. There are several where pages are: divisions would take longer than reading a short row.
+template <class Visit>
+inline void for_each_run(const KeyRows& keys, std::int64_t first, std::int64_t count, Visit visit) {
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t left = keys.pages == nullptr ? count : keys.page_rows - (first + i) % keys.page_rows;
+    const std::int64_t run = std::min(count - i, left);
+    visit(i, run, keys.row(first + i));
+    i += run;
+  }
+}
+
 /// Writes where the rows of places [first, first + count) lie, `step` apart in `rows`.
 template <class Isa, class Pointer>
 inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count, Pointer* rows,
@@ -19,11 +31,9 @@ inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t 
     for (std::int64_t i = 0; i < count; ++i) rows[i * step] = keys.row(block.list[first + i]);
     return;
   }
-  for (std::int64_t i = 0; i < count;) {  // page by page: divisions would take longer than reading a short row
-    const std::byte* row = keys.row(first + i);
-    const std::int64_t left = keys.pages == nullptr ? count : keys.page_rows - (first + i) % keys.page_rows;
-    for (const std::int64_t end = std::min(count, i + left); i < end; ++i, row += keys.row_stride) rows[i * step] = row;
-  }
+  for_each_run(keys, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* row) {
+    for (const std::int64_t end = i + run; i < end; ++i, row += keys.row_stride) rows[i * step] = row;
+  });
 }
 
 /// Repeats the last of `count` rows, `step` apart, until there are `all`, so that whole tiles or vectors of them can be read.

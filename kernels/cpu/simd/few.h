@@ -2,9 +2,9 @@
 // all rows.
 //
 // So few rows are bound by memory, and what counts is how many reads are under way at once: each vector of a key or value is
-// asked for before it is read (`Requests`). Keys go by in turns: those of some tokens, then their values. Key heads that lie
-// side by side take turns over the same tokens, so that memory is read in its order. Scores are [tokens][rows], rows a power
-// of two, so that one vector holds the scores of kLanes / rows tokens.
+// asked for before it is read (`Requests`), or they are streams (few_streams.h). Keys go by in turns: those of some tokens,
+// then their values. Key heads that lie side by side take turns over the same tokens, so that memory is read in its order.
+// Scores are [tokens][rows], rows a power of two, so that one vector holds the scores of kLanes / rows tokens.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +30,8 @@ struct TurnOfKeys {
 };
 
 /// The rows of kHeads heads that lie side by side, and what they have gathered. A head has kRowsOfHead rows, of which the last
-/// may be repeats. Arrays hold one number for each row, repeated for each token of a vector of scores.
+/// may be repeats; several heads are streams, of one row each. Arrays hold one number for each row, repeated for each token of a
+/// vector of scores.
 template <class Isa, DType kType, int kHeads, int kRowsOfHead>
 struct FewRows {
   using F = Floats<Isa>;
@@ -99,24 +100,22 @@ struct FewRows {
 
   /// Products of the keys of a turn and their rows' queries [tokens][kRows], not scaled.
   /// @param first, second requests for the keys' two parts
-  [[gnu::noinline]] void multiply(const TurnOfKeys& turn, Requests<Isa> first, Requests<Isa> second, float* scores) const {
-    constexpr int kKeys = Isa::kLanes / kRowsOfHead;
-    constexpr int kTogether =
-        std::min(kKeys, kRowsOfHead > 4 ? 2 : 4);  // keys that are multiplied together: at most 16 sums
+  [[gnu::noinline]] void multiply(const TurnOfKeys& turn, Requests<Isa> first, Requests<Isa> second, float* scores) const
+      requires(kHeads == 1) {
+    constexpr int kTogether = std::min(kTokens, kRows > 4 ? 2 : 4);  // keys that are multiplied together: at most 16 sums
     for (std::int64_t t = 0; t < turn.count; t += kTokens) {
       F sums[std::size_t{Isa::kLanes}];
-      for (int i = 0; i < kKeys; i += kTogether) {
-        const std::int64_t row = t * kHeads + i;
-        F own[std::size_t{kTogether} * std::size_t{kRowsOfHead}] = {};
+      for (int i = 0; i < kTokens; i += kTogether) {
+        const std::int64_t row = t + i;
+        F own[std::size_t{kTogether} * std::size_t{kRows}] = {};
         for (int part = 0; part < 2; ++part) {
           const KeyRows& keys = block().keys.parts[part];
           if (keys.width > 0)
-            multiply_keys<Isa, kType, kHeads, kRowsOfHead, kTogether>(turn.keys[part] + row, i, keys.width,
-                                                                      keys.element_stride, queries[part],
-                                                                      (part == 0 ? first : second).from(row), own);
+            multiply_keys<Isa, kType, kRows, kTogether>(turn.keys[part] + row, keys.width, keys.element_stride,
+                                                        queries[part], (part == 0 ? first : second).from(row), own);
         }
 #pragma GCC unroll 16
-        for (int c = 0; c < kTogether * kRowsOfHead; ++c) sums[i * kRowsOfHead + c] = own[c];
+        for (int c = 0; c < kTogether * kRows; ++c) sums[i * kRows + c] = own[c];
       }
       store(scores + t * kRows, sums_across<Isa>(sums));
     }
@@ -195,11 +194,8 @@ struct FewRows {
   }
 
   /// Adds the values of a turn.
-  void add(const TurnOfKeys& turn, const float* weights, Requests<Isa> requests) {
-    for (std::int64_t h = 0; h < kHeads; ++h)
-      add_values_of_few<Isa, kType, kHeads, kRowsOfHead>(block().keys.values, {turn.values + h, turn.count},
-                                                         weights + h * kRowsOfHead, out + h * kRowsOfHead * value_stride,
-                                                         requests.from(h));
+  void add(const TurnOfKeys& turn, const float* weights, Requests<Isa> requests) requires(kHeads == 1) {
+    add_values_of_few<Isa, kType, kRows>(block().keys.values, {turn.values, turn.count}, weights, out, requests);
   }
 
   void finish() const {
@@ -238,12 +234,13 @@ class FewTurns {
       groups_[count_++].prepare(scratch_, blocks.subspan(first, std::size_t{kHeads}));
     end_ = groups_[0].end;
     in_order_ = Isa::kLosesRequests && kHeads == 1 && count_ > 1;
+    streams_ = kStreams && !in_order_ && are_streams<Isa, kType>(groups_[0].heads);
     // Few, so that what is asked for a turn ahead stays in the second cache, and values keep streaming beside keys; many, so
-    // that memory is read in long runs. Measured; rows that are streams gain up to 128.
-    rows_ = kStreams ? kMostTurnRows : !Isa::kLosesRequests ? 32 : in_order_ ? 16 : 64;
+    // that memory is read in long runs. Measured.
+    rows_ = streams_ ? kStreamRows : !Isa::kLosesRequests ? 32 : in_order_ ? 16 : 64;
     tokens_ = rows_ / kHeads;
     weights_ = scratch_.take<float>(rows_ * kRowsOfHead + Isa::kLanes);
-    products_ = scratch_.take<Floats<Isa>>(kStreams ? rows_ : 0);
+    products_ = scratch_.take<Floats<Isa>>(streams_ ? rows_ : 0);
     for (const std::byte**& far : far_) far = scratch_.take<const std::byte*>(in_order_ ? tokens_ * count_ : 0);
   }
 
@@ -257,22 +254,16 @@ class FewTurns {
   static constexpr bool kStreams = Isa::kLosesRequests && kRowsOfHead == 1;
 
   void attend_turns() {
-    TurnOfKeys turns[3];  // one, the next, and the one after that, in a ring
+    TurnOfKeys turns[2];  // one and the next
     find(turns[0], 0, groups_[0].begin);
-    find_next(turns[0], turns[1]);
-    multiply_and_weigh(turns[0]);
     for (std::int64_t i = 0;; ++i) {
-      TurnOfKeys& turn = turns[i % 3];
-      TurnOfKeys& next = turns[(i + 1) % 3];
-      TurnOfKeys& after = turns[(i + 2) % 3];
-      find_next(next, after);
-      if (are_both_streams(turn, next)) {
-        add_beside(turn, next, after);
-      } else {
-        add(turn, next);
-        if (is_last(turn)) return;
-        multiply_and_weigh(next);
-      }
+      TurnOfKeys& turn = turns[i % 2];
+      TurnOfKeys& next = turns[(i + 1) % 2];
+      find_next(turn, next);
+      multiply(turn);
+      groups_[turn.group].weigh(turn, weights_);
+      add(turn, next);
+      if (is_last(turn)) return;
     }
   }
 
@@ -286,7 +277,7 @@ class FewTurns {
     turn.group = group;
     turn.first = first;
     turn.count = tokens_from(first);
-    groups_[group].find(turn, tokens_);
+    if (!streams_) groups_[group].find(turn, tokens_);  // those of streams are not looked up
   }
   /// The groups take turns over the same tokens. Behind the last turn comes the last one.
   void find_next(const TurnOfKeys& turn, TurnOfKeys& next) const {
@@ -295,46 +286,38 @@ class FewTurns {
     else find(next, 0, turn.first + turn.count);
   }
 
-  /// Turns keys into weights.
-  void multiply_and_weigh(TurnOfKeys& turn) {
-    if (in_order_ && turn.group == 0) {
-      const std::int64_t next = std::min(turn.first + turn.count, end_ - 1);
-      find_tokens<Isa>(blocks_, Operand::kFirstPart, next, tokens_from(next), tokens_, far_[0]);
-      find_tokens<Isa>(blocks_, Operand::kValues, next, tokens_from(next), tokens_, far_[1]);
+  /// Multiplies keys: products go into `weights_`.
+  void multiply(TurnOfKeys& turn) {
+    const Group& group = groups_[turn.group];
+    if constexpr (kStreams) {
+      if (streams_)
+        return multiply_stream<Isa, kType, kHeads>(group.block().keys.parts[0], turn.first, turn.count, group.queries[0],
+                                                   products_, weights_);
     }
-    for (RowsInTurn& keys : turn.keys) follow<Isa, kNearRows>(keys, rows_, turn.values);
-    const std::byte* const* far = in_order_ ? far_[0] + turn.group * tokens_ : turn.values;
-    const std::byte* const* second = turn.keys[1] + kNearRows;  // narrow: it is enough to ask for it once
-    groups_[turn.group].multiply(turn, {turn.keys[0] + kNearRows, far}, {second, second}, weights_);
-    groups_[turn.group].weigh(turn, weights_);
+    if constexpr (kHeads == 1) {
+      if (in_order_ && turn.group == 0) {
+        const std::int64_t next = std::min(turn.first + turn.count, end_ - 1);
+        find_tokens<Isa>(blocks_, Operand::kFirstPart, next, tokens_from(next), tokens_, far_[0]);
+        find_tokens<Isa>(blocks_, Operand::kValues, next, tokens_from(next), tokens_, far_[1]);
+      }
+      for (RowsInTurn& keys : turn.keys) follow<Isa>(keys, rows_, turn.values);
+      const std::byte* const* far = in_order_ ? far_[0] + turn.group * tokens_ : turn.values;
+      const std::byte* const* second = turn.keys[1] + kNearRows;  // narrow: it is enough to ask for it once
+      group.multiply(turn, {turn.keys[0] + kNearRows, far}, {second, second}, weights_);
+    }
   }
 
   /// Adds values. The keys of `next` are read after them.
   void add(TurnOfKeys& turn, const TurnOfKeys& next) {
-    follow<Isa, kNearRows>(turn.values, rows_, next.keys[0]);
-    const std::byte* const* far = in_order_ ? far_[1] + turn.group * tokens_ : next.keys[0];
-    groups_[turn.group].add(turn, weights_, {turn.values + kNearRows, far});
-  }
-
-  [[nodiscard]] bool are_both_streams(const TurnOfKeys& turn, const TurnOfKeys& next) const {
-    return kStreams && turn.count == tokens_ && next.count == tokens_ && !is_last(turn) &&
-           are_streams<Isa>(groups_[turn.group].block().keys);
-  }
-  /// Adds values and turns the keys of `next` into weights, side by side.
-  void add_beside(TurnOfKeys& turn, TurnOfKeys& next, const TurnOfKeys& after) {
+    Group& group = groups_[turn.group];
     if constexpr (kStreams) {
-      follow<Isa, kKnownRows>(turn.values, rows_, next.values);
-      follow<Isa, kKnownRows>(next.keys[0], rows_, after.keys[0]);
-      const Group& group = groups_[turn.group];
-      Group& next_group = groups_[next.group];
-      add_and_multiply<Isa, kType, kHeads>({turn.values, weights_, group.out},
-                                           {next.keys[0], next_group.queries[0], products_}, group.value_stride);
-      for (std::int64_t row = 0; row < rows_; row += Isa::kLanes) {
-        Floats<Isa> sums[std::size_t{Isa::kLanes}];
-        std::copy_n(products_ + row, Isa::kLanes, sums);
-        store(weights_ + row, sums_across<Isa>(sums));
-      }
-      next_group.weigh(next, weights_);
+      if (streams_)
+        return add_stream<Isa, kType, kHeads>(group.block().keys.values, turn.first, turn.count, weights_, group.out);
+    }
+    if constexpr (kHeads == 1) {
+      follow<Isa>(turn.values, rows_, next.keys[0]);
+      const std::byte* const* far = in_order_ ? far_[1] + turn.group * tokens_ : next.keys[0];
+      group.add(turn, weights_, {turn.values + kNearRows, far});
     }
   }
 
@@ -346,6 +329,7 @@ class FewTurns {
   std::int64_t rows_ = 0;            // of keys in a turn
   std::int64_t tokens_ = 0;          // that is, of each head
   float* weights_ = nullptr;         // [tokens][rows], whole vectors
+  bool streams_ = false;             // several heads always are
   Floats<Isa>* products_ = nullptr;  // of streams, [rows of keys], lane by lane
   // Where requests get lost, those of heads side by side go in memory's order: while a head's keys or values are read, as
   // many rows of those are asked for that lie here, the next tokens' of all heads.
@@ -358,7 +342,7 @@ template <class Isa, DType kType>
 void attend_few(std::span<const AttentionBlock* const> blocks) {
   const std::size_t rows = blocks[0]->lanes.size();
   if constexpr (Isa::kLosesRequests) {
-    if (rows == 1 && are_streams<Isa>(blocks[0]->keys)) {
+    if (rows == 1 && are_streams<Isa, kType>(blocks)) {
       if (blocks.size() % 8 == 0) return FewTurns<Isa, kType, 8, 1>(blocks).attend();
       if (blocks.size() % 4 == 0) return FewTurns<Isa, kType, 4, 1>(blocks).attend();
       if (blocks.size() % 2 == 0) return FewTurns<Isa, kType, 2, 1>(blocks).attend();

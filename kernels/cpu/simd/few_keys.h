@@ -8,13 +8,11 @@
 
 namespace tessera::kernels::cpu {
 
-/// Adds the products of `kKeys` keys, of kHeads heads in turn, with the queries of each one's head [kHeads][kRows][vectors of
-/// the part], vector by vector, to sums [kKeys][kRows]. With each vector one is asked for: requests for memory then flow
-/// evenly beside the arithmetic.
+/// Adds the products of `kKeys` keys with queries [kRows][vectors of the part], vector by vector, to sums [kKeys][kRows]. With
+/// each vector one is asked for: requests for memory then flow evenly beside the arithmetic.
 /// @param keys some of `RowsInTurn`
-/// @param head that of the first key
-template <class Isa, DType kType, int kHeads, int kRows, int kKeys>
-inline void multiply_keys(const std::byte* const* keys, int head, std::int64_t width, std::int64_t element_stride,
+template <class Isa, DType kType, int kRows, int kKeys>
+inline void multiply_keys(const std::byte* const* keys, std::int64_t width, std::int64_t element_stride,
                           const typename FewMath<Isa, kType>::Lanes* queries, Requests<Isa> requests,
                           Floats<Isa> (&sums)[std::size_t{kKeys} * std::size_t{kRows}]) {
   using Math = FewMath<Isa, kType>;
@@ -28,7 +26,7 @@ inline void multiply_keys(const std::byte* const* keys, int head, std::int64_t w
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
       for (int i = 0; i < kKeys; ++i) {
-        const typename Math::Lanes query = queries[((head + i) % kHeads * kRows + r) * vectors + v];
+        const typename Math::Lanes query = queries[r * vectors + v];
         sums[i * kRows + r] = Math::multiply_add(sums[i * kRows + r], own[i], query);
       }
     }

@@ -11,20 +11,20 @@
 
 namespace tessera::kernels::cpu {
 
-/// Rows of keys that are read before those of their values are, at most.
-inline constexpr std::int64_t kMostTurnRows = 128;
+/// Rows of keys that are looked up, and read before those of their values are, at most.
+inline constexpr std::int64_t kMostTurnRows = 64;
 
-/// Rows that are known of what is read after them, at most.
-inline constexpr std::int64_t kKnownRows = 32;
+/// A row is asked for into the first cache when the one so many before it is read.
+inline constexpr std::int64_t kNearRows = 8;
 
-/// Rows in the order in which they are read: those of some tokens, each token's heads side by side, the last token repeated
-/// so that whole vectors of scores can be computed, and behind them the first ones of what is read next.
-using RowsInTurn = const std::byte * [kMostTurnRows + kKnownRows];
+/// Rows in the order in which they are read: those of some tokens, the last one repeated so that whole vectors of scores can
+/// be computed, and behind them the first ones of what is read next.
+using RowsInTurn = const std::byte * [kMostTurnRows + kNearRows];
 
-/// `next` is read after `count` rows: kRows of it are known there.
-template <class Isa, std::int64_t kRows>
+/// `next` is read after `count` rows.
+template <class Isa>
 void follow(RowsInTurn& rows, std::int64_t count, const RowsInTurn& next) {
-  std::memcpy(rows + count, next, kRows * sizeof(next[0]));
+  std::memcpy(rows + count, next, kNearRows * sizeof(next[0]));
 }
 
 /// What is read of a key head, in the order in which it is read.
@@ -49,9 +49,6 @@ void find_tokens(std::span<const AttentionBlock* const> heads, Operand operand, 
     ++rows;
   }
 }
-
-/// A row is asked for into the first cache when the one so many before it is read.
-inline constexpr std::int64_t kNearRows = 8;
 
 /// What is asked for with each vector of a row: the vector at the same place of a row that is read soon, into the first
 /// cache, and that of one which is read much later, into the second; so no read waits for the second cache.

@@ -12,15 +12,16 @@ namespace tessera::kernels::cpu {
 template <class Isa, DType kType>
 using ValueMath = FewMath<WithoutPairs<Isa>, kType>;
 
-/// The values of one head: rows kStep apart, some of `RowsInTurn`.
+/// Values, some of `RowsInTurn`.
 struct ValueRows {
   const std::byte* const* rows = nullptr;
   std::int64_t count = 0;
 };
 
 /// out [kRows][row_stride] += weights^T values, of which each begins at byte `offset` of its row: `kVectors` whole vectors,
-/// in the order of `ValueMath`. Weights of a value stand kStep * kRows behind those of the one before.
-template <class Isa, DType kType, int kStep, int kRows, int kVectors>
+/// in the order of `ValueMath`.
+/// @param weights [values][kRows]
+template <class Isa, DType kType, int kRows, int kVectors>
 [[gnu::noinline]] void add_values_tile(const ValueRows& values, std::int64_t offset, const float* weights, float* out,
                                        std::int64_t row_stride, Requests<Isa> requests) {
   using F = Floats<Isa>;
@@ -29,12 +30,12 @@ template <class Isa, DType kType, int kStep, int kRows, int kVectors>
   static_assert(kVectors % kParts == 0);
   F sums[std::size_t{kRows}][std::size_t{kVectors}] = {};
   for (std::int64_t j = 0; j < values.count; ++j) {
-    const std::byte* row = values.rows[j * kStep] + offset;
-    const float* own = weights + j * kStep * kRows;
+    const std::byte* row = values.rows[j] + offset;
+    const float* own = weights + j * kRows;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; v += kParts) {
       const std::int64_t byte = v / kParts * Math::kBytes;
-      requests.ask(j * kStep, offset + byte);
+      requests.ask(j, offset + byte);
       const typename Math::Lanes value = Math::load_lanes(row + byte);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
@@ -55,15 +56,15 @@ template <class Isa, DType kType, int kStep, int kRows, int kVectors>
 }
 
 /// The same for one vector of elements from `e` on, in their order, wherever they lie.
-template <class Isa, DType kType, int kStep, int kRows>
+template <class Isa, DType kType, int kRows>
 [[gnu::noinline]] void add_value_elements(const KeyRows& keys, const ValueRows& values, std::int64_t e,
                                           const float* weights, float* out, std::int64_t row_stride) {
   using F = Floats<Isa>;
   const std::int64_t offset = e * keys.element_stride * std::int64_t{sizeof(Bits<kType>)};
   F sums[std::size_t{kRows}] = {};
   for (std::int64_t j = 0; j < values.count; ++j) {
-    const F value = load_elements<Isa, kType>(values.rows[j * kStep] + offset, keys.element_stride, keys.width - e);
-    const float* own = weights + j * kStep * kRows;
+    const F value = load_elements<Isa, kType>(values.rows[j] + offset, keys.element_stride, keys.width - e);
+    const float* own = weights + j * kRows;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) sums[r] = sums[r] + broadcast<F>(own[r]) * value;
   }
@@ -79,8 +80,8 @@ std::int64_t split_width(const KeyRows& values) {
 }
 
 /// out [kRows][width rounded up to whole vectors] += weights^T values.
-/// @param weights [values * kStep][kRows]
-template <class Isa, DType kType, int kStep, int kRows>
+/// @param weights [values][kRows]
+template <class Isa, DType kType, int kRows>
 void add_values_of_few(const KeyRows& keys, const ValueRows& values, const float* weights, float* out,
                        Requests<Isa> requests) {
   constexpr std::int64_t kBytes = sizeof(Bits<kType>);
@@ -92,13 +93,13 @@ void add_values_of_few(const KeyRows& keys, const ValueRows& values, const float
   for (std::int64_t e = 0; e < keys.width;) {
     const std::int64_t left = keys.width - e;
     if (keys.element_stride == 1 && left >= kVectors * Isa::kLanes && kVectors > 2) {
-      add_values_tile<Isa, kType, kStep, kRows, kVectors>(values, e * kBytes, weights, out + e, row_stride, requests);
+      add_values_tile<Isa, kType, kRows, kVectors>(values, e * kBytes, weights, out + e, row_stride, requests);
       e += kVectors * Isa::kLanes;
     } else if (keys.element_stride == 1 && left >= 2 * Isa::kLanes) {
-      add_values_tile<Isa, kType, kStep, kRows, 2>(values, e * kBytes, weights, out + e, row_stride, requests);
+      add_values_tile<Isa, kType, kRows, 2>(values, e * kBytes, weights, out + e, row_stride, requests);
       e += 2 * Isa::kLanes;
     } else {
-      add_value_elements<Isa, kType, kStep, kRows>(keys, values, e, weights, out + e, row_stride);
+      add_value_elements<Isa, kType, kRows>(keys, values, e, weights, out + e, row_stride);
       e += Isa::kLanes;
     }
   }

@@ -96,15 +96,37 @@ TEST_P(CpuAttention, AgreesWithTheReferenceInDecoding) {
   with_calls(12, [&](int) { expect_agrees(decode_call(draw, GetParam())); });
 }
 
-// Keys and values as wide, which may go side by side: widths of every tile, heads in groups of every size and one by one, and
-// keys that fill turns or do not.
+// The same numbers with a gap behind each head's.
+Tensor gapped(const Tensor& rows) {
+  Shape wider = rows.shape();
+  wider[3] += 8;
+  Tensor result = Tensor::zeros(wider, rows.dtype()).slice(3, 0, rows.size(3));
+  result.copy_from(rows);
+  return result;
+}
+
+// Widths of every tile, heads in groups of every size and one by one, keys that fill turns or do not; in any layout, and as a
+// cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks.
 TEST_P(CpuAttention, AgreesWithTheReferenceAtOneRowOfAHead) {
   Draw draw(10);
   for (const std::int64_t heads : {1, 2, 3, 4, 6, 8, 16}) {
     for (const std::int64_t width : {32, 64, 96, 128, 224, 256}) {
       SCOPED_TRACE(std::to_string(heads) + " heads, " + std::to_string(width) + " wide");
-      expect_agrees(random_call(draw, GetParam(), {heads, 1, 1, draw.of<std::int64_t>({128, 400, draw.between(1, 700)})},
-                                {width, width}));
+      const std::int64_t keys = draw.of<std::int64_t>({128, 400, draw.between(1, 700), 1024 / heads + draw.between(0, 9)});
+      AttentionCall call = random_call(draw, GetParam(), {heads, 1, 1, keys}, {width, width});
+      expect_agrees(call);
+      call.key = call.key.contiguous();
+      call.value = gapped(call.value);
+      expect_agrees(call);
+      call.value = call.value.contiguous();
+      expect_agrees(call);
+      call.mask.reset();  // it would have to be as long as the blocks
+      const std::int64_t rows = draw.of<std::int64_t>({1, 16, draw.between(2, 100)});
+      const Paged key = paged(call.key, rows, DType::kI64);
+      call.key = key.blocks;
+      call.value = paged(call.value, rows, DType::kI64).blocks;
+      call.block_table = key.table;
+      expect_agrees(call);
     }
   }
 }
