@@ -13,7 +13,7 @@ inline constexpr std::int64_t kCacheLine = 64;
 
 /// Calls `visit(i, run, at)` for rows [first, first + count) without a list, in runs at even distances: `run` rows from the
 /// `i`th on, which lies at `at`. There are several where pages are: divisions would take longer than reading a short row.
-template <class Visit>
+template <class Isa, class Visit>
 inline void for_each_run(const KeyRows& keys, std::int64_t first, std::int64_t count, Visit visit) {
   for (std::int64_t i = 0; i < count;) {
     const std::int64_t left = keys.pages == nullptr ? count : keys.page_rows - (first + i) % keys.page_rows;
@@ -31,7 +31,7 @@ inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t 
     for (std::int64_t i = 0; i < count; ++i) rows[i * step] = keys.row(block.list[first + i]);
     return;
   }
-  for_each_run(keys, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* row) {
+  for_each_run<Isa>(keys, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* row) {
     for (const std::int64_t end = i + run; i < end; ++i, row += keys.row_stride) rows[i * step] = row;
   });
 }

@@ -99,7 +99,8 @@ template <class Isa, DType kType, int kHeads, std::int64_t kElements>
 }
 
 /// Whether a tile takes whole rows.
-inline bool is_stream_tile(std::int64_t width) {
+template <class Isa>
+bool is_stream_tile(std::int64_t width) {
   return std::find(std::begin(kStreamTiles), std::end(kStreamTiles), width) != std::end(kStreamTiles);
 }
 
@@ -111,7 +112,7 @@ bool are_streams(std::span<const AttentionBlock* const> heads) {
   const std::int64_t width = first.values.width;
   if (first.list != nullptr || first.parts[1].width > 0 || first.parts[0].width != width || width % kNarrowest != 0)
     return false;
-  if (heads.size() > 1 && !is_stream_tile(width)) return false;
+  if (heads.size() > 1 && !is_stream_tile<Isa>(width)) return false;
   for (const Operand operand : {Operand::kFirstPart, Operand::kValues}) {
     KeyRows rows = rows_of<Isa>(first, operand);
     if (rows.element_stride != 1) return false;
@@ -127,8 +128,8 @@ bool are_streams(std::span<const AttentionBlock* const> heads) {
 /// heads: the stream's first row is the `row`th of all of them.
 template <class Isa, DType kType, class Tile>
 void for_each_tile(const KeyRows& rows, std::int64_t heads, std::int64_t first, std::int64_t count, Tile tile) {
-  const bool whole = is_stream_tile(rows.width);
-  for_each_run(rows, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* at) {
+  const bool whole = is_stream_tile<Isa>(rows.width);
+  for_each_run<Isa>(rows, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* at) {
     const std::int64_t together = whole ? run : 1;  // wide rows are read token by token, in memory's order
     for (const std::int64_t end = i + run; i < end; i += together, at += rows.row_stride) {
       const auto take = [&]<std::int64_t kElements>(std::int64_t e) __attribute__((always_inline)) {
