@@ -240,7 +240,6 @@ class FewTurns {
     rows_ = streams_ ? kStreamRows : !Isa::kLosesRequests ? 32 : in_order_ ? 16 : 64;
     tokens_ = rows_ / kHeads;
     weights_ = scratch_.take<float>(rows_ * kRowsOfHead + Isa::kLanes);
-    products_ = scratch_.take<Floats<Isa>>(streams_ ? rows_ : 0);
     for (const std::byte**& far : far_) far = scratch_.take<const std::byte*>(in_order_ ? tokens_ * count_ : 0);
   }
 
@@ -292,7 +291,7 @@ class FewTurns {
     if constexpr (kStreams) {
       if (streams_)
         return multiply_stream<Isa, kType, kHeads>(group.block().keys.parts[0], turn.first, turn.count, group.queries[0],
-                                                   products_, weights_);
+                                                   weights_);
     }
     if constexpr (kHeads == 1) {
       if (in_order_ && turn.group == 0) {
@@ -324,13 +323,12 @@ class FewTurns {
   std::span<const AttentionBlock* const> blocks_;
   Scratch scratch_;
   Group groups_[std::size_t{kMostTogether / kHeads}];
-  std::int64_t count_ = 0;           // of groups
-  std::int64_t end_ = 0;             // of the places that rows see
-  std::int64_t rows_ = 0;            // of keys in a turn
-  std::int64_t tokens_ = 0;          // that is, of each head
-  float* weights_ = nullptr;         // [tokens][rows], whole vectors
-  bool streams_ = false;             // several heads always are
-  Floats<Isa>* products_ = nullptr;  // of streams, [rows of keys], lane by lane
+  std::int64_t count_ = 0;    // of groups
+  std::int64_t end_ = 0;      // of the places that rows see
+  std::int64_t rows_ = 0;     // of keys in a turn
+  std::int64_t tokens_ = 0;   // that is, of each head
+  float* weights_ = nullptr;  // [tokens][rows], whole vectors
+  bool streams_ = false;      // several heads always are
   // Where requests get lost, those of heads side by side go in memory's order: while a head's keys or values are read, as
   // many rows of those are asked for that lie here, the next tokens' of all heads.
   bool in_order_ = false;

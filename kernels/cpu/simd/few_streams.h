@@ -17,13 +17,13 @@
 namespace tessera::kernels::cpu {
 
 /// Rows of keys that are read before those of their values are: so many that memory seldom turns from one to the other.
-inline constexpr std::int64_t kStreamRows = 1024;
+inline constexpr std::int64_t kStreamRows = 4096;
 
 /// What lies so many bytes behind a key is asked for. Of values nothing is: the machine foresees them as well as they can be.
 inline constexpr std::int64_t kStreamBytes = 1536;
 
 /// Elements of a row that a tile takes: as many as there are registers for, or fewer.
-inline constexpr std::int64_t kStreamTiles[] = {128, 64, 32};
+inline constexpr int kStreamTiles[] = {128, 64, 32};
 
 /// Tokens at even distances, in bytes. Their heads lie without gaps.
 struct StreamOfRows {
@@ -32,39 +32,75 @@ struct StreamOfRows {
   std::int64_t stride;
 };
 
-/// Multiplies kElements elements of keys with those of their heads' queries. Products are written where kFirst, else added to.
-/// @param queries [heads][vectors]
-/// @param products of each row, lane by lane
-template <class Isa, DType kType, int kHeads, std::int64_t kElements, bool kFirst>
-[[gnu::noinline]] void stream_keys(StreamOfRows keys, const typename FewMath<Isa, kType>::Lanes* queries,
-                                   Floats<Isa>* products) {
+/// Products of kElements elements of a key with those of its query, lane by lane.
+template <class Isa, DType kType, int kElements>
+inline Floats<Isa> products_of(const std::byte* key, const typename FewMath<Isa, kType>::Lanes* query) {
   using Math = FewMath<Isa, kType>;
-  constexpr int kVectors = kElements / Math::kWidth;
-  constexpr std::int64_t kBytes = kVectors * Math::kBytes;  // of a row
-  typename Math::Lanes query[std::size_t{kVectors}];        // of one head: it stays in registers
+  constexpr int kVectors = kElements / int{Math::kWidth};
+  constexpr std::int64_t kBytes = kVectors * Math::kBytes;
+  Floats<Isa> sums[2] = {};
 #pragma GCC unroll 16
-  for (int v = 0; v < kVectors; ++v) query[v] = queries[v];
-  for (std::int64_t t = 0; t < keys.tokens; ++t, keys.first += keys.stride, products += kHeads) {
+  for (int v = 0; v < kVectors; ++v)
+    sums[v % 2] = Math::multiply_add(sums[v % 2], Math::load_lanes(key + v * Math::kBytes), query[v]);
+#pragma GCC unroll 8
+  for (std::int64_t byte = 0; byte < kBytes; byte += kCacheLine) __builtin_prefetch(key + kStreamBytes + byte, 0, 2);
+  return sums[0] + sums[1];
+}
+
+/// The same of a whole row, a multiple of the narrowest tile wide.
+template <class Isa, DType kType>
+inline Floats<Isa> products_of_wide(const std::byte* key, std::int64_t width,
+                                    const typename FewMath<Isa, kType>::Lanes* query) {
+  using Math = FewMath<Isa, kType>;
+  Floats<Isa> sum{};
+  const auto add = [&]<int kElements>(std::int64_t e) __attribute__((always_inline)) {
+    sum = sum + products_of<Isa, kType, kElements>(key + e / Math::kWidth * Math::kBytes, query + e / Math::kWidth);
+  };
+  std::int64_t e = 0;
+  for (; e + kStreamTiles[0] <= width; e += kStreamTiles[0]) add.template operator()<kStreamTiles[0]>(e);
+  for (; e < width; e += kStreamTiles[2]) add.template operator()<kStreamTiles[2]>(e);
+  return sum;
+}
+
+/// Products of a stream of keys with their heads' queries. Lanes are added up as soon as a vector of products can be: the
+/// machine does so while it waits for memory.
+/// @param queries [heads][vectors]
+/// @param scores [tokens][heads], written in whole vectors
+template <class Isa, DType kType, int kHeads, int kElements>
+[[gnu::noinline]] void stream_keys(StreamOfRows keys, std::int64_t width,
+                                   const typename FewMath<Isa, kType>::Lanes* queries, float* scores) {
+  using Math = FewMath<Isa, kType>;
+  constexpr int kVectors = kElements / int{Math::kWidth};
+  constexpr int kTokens = Isa::kLanes / kHeads;
+  constexpr bool kInRegisters = kHeads == 1 && kElements > 0;
+  typename Math::Lanes query[std::size_t{kInRegisters ? kVectors : 1}];
+  if constexpr (kInRegisters) std::copy_n(queries, kVectors, query);
+  const auto multiply_token = [&](Floats<Isa> * sums) __attribute__((always_inline)) {
 #pragma GCC unroll 8
     for (int h = 0; h < kHeads; ++h) {
-      const std::byte* key = keys.first + h * kBytes;
-      Floats<Isa> sums[2] = {};
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v)
-        sums[v % 2] = Math::multiply_add(sums[v % 2], Math::load_lanes(key + v * Math::kBytes),
-                                         kHeads == 1 ? query[v] : queries[h * kVectors + v]);
-#pragma GCC unroll 8
-      for (std::int64_t byte = 0; byte < kBytes; byte += kCacheLine) __builtin_prefetch(key + kStreamBytes + byte, 0, 2);
-      const Floats<Isa> sum = sums[0] + sums[1];
-      products[h] = kFirst ? sum : products[h] + sum;
+      if constexpr (kElements == 0) sums[h] = products_of_wide<Isa, kType>(keys.first, width, queries);
+      else
+        sums[h] = products_of<Isa, kType, kElements>(keys.first + h * kVectors * Math::kBytes,
+                                                     kInRegisters ? query : queries + h * kVectors);
     }
+    keys.first += keys.stride;
+  };
+  for (; keys.tokens >= kTokens; keys.tokens -= kTokens, scores += Isa::kLanes) {
+    Floats<Isa> sums[std::size_t{Isa::kLanes}];
+#pragma GCC unroll 16
+    for (int i = 0; i < kTokens; ++i) multiply_token(sums + i * kHeads);
+    store(scores, sums_across<Isa>(sums));
   }
+  if (keys.tokens == 0) return;
+  Floats<Isa> sums[std::size_t{Isa::kLanes}] = {};
+  for (std::int64_t i = 0; i < keys.tokens; ++i) multiply_token(sums + i * kHeads);
+  store(scores, sums_across<Isa>(sums));
 }
 
 /// Adds kElements elements of values, weighted.
 /// @param weights of each row
 /// @param out [heads][kElements]
-template <class Isa, DType kType, int kHeads, std::int64_t kElements>
+template <class Isa, DType kType, int kHeads, int kElements>
 [[gnu::noinline]] void stream_values(StreamOfRows values, const float* weights, float* out) {
   using F = Floats<Isa>;
   using Math = ValueMath<Isa, kType>;
@@ -98,6 +134,18 @@ template <class Isa, DType kType, int kHeads, std::int64_t kElements>
   if (kHeads == 1) give(out);
 }
 
+/// Adds one value, a multiple of the narrowest tile wide.
+template <class Isa, DType kType>
+void add_wide(const std::byte* value, std::int64_t width, float weight, float* out) {
+  const auto add = [&]<int kElements>(std::int64_t e) __attribute__((always_inline)) {
+    const std::byte* from = value + e * std::int64_t{sizeof(Bits<kType>)};
+    stream_values<Isa, kType, 1, kElements>({from, 1, 0}, &weight, out + e);
+  };
+  std::int64_t e = 0;
+  for (; e + kStreamTiles[0] <= width; e += kStreamTiles[0]) add.template operator()<kStreamTiles[0]>(e);
+  for (; e < width; e += kStreamTiles[2]) add.template operator()<kStreamTiles[2]>(e);
+}
+
 /// Whether a tile takes whole rows.
 template <class Isa>
 bool is_stream_tile(std::int64_t width) {
@@ -124,61 +172,47 @@ bool are_streams(std::span<const AttentionBlock* const> heads) {
   return true;
 }
 
-/// Calls `tile.operator()<kElements>(stream, row, e)` for all elements [e, ...) of tokens [first, first + count) of `heads`
-/// heads: the stream's first row is the `row`th of all of them.
-template <class Isa, DType kType, class Tile>
-void for_each_tile(const KeyRows& rows, std::int64_t heads, std::int64_t first, std::int64_t count, Tile tile) {
-  const bool whole = is_stream_tile<Isa>(rows.width);
-  for_each_run<Isa>(rows, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* at) {
-    const std::int64_t together = whole ? run : 1;  // wide rows are read token by token, in memory's order
-    for (const std::int64_t end = i + run; i < end; i += together, at += rows.row_stride) {
-      const auto take = [&]<std::int64_t kElements>(std::int64_t e) __attribute__((always_inline)) {
-        const std::byte* from = at + e * std::int64_t{sizeof(Bits<kType>)};
-        tile.template operator()<kElements>(StreamOfRows{from, together, rows.row_stride}, i * heads, e);
-      };
-      std::int64_t e = 0;
-      for (; e + kStreamTiles[0] <= rows.width; e += kStreamTiles[0]) take.template operator()<kStreamTiles[0]>(e);
-      for (; e + kStreamTiles[1] <= rows.width; e += kStreamTiles[1]) take.template operator()<kStreamTiles[1]>(e);
-      for (; e + kStreamTiles[2] <= rows.width; e += kStreamTiles[2]) take.template operator()<kStreamTiles[2]>(e);
-    }
-  });
+/// Calls `use.operator()<kElements>()` with the width of a tile that takes whole rows, or with 0 where rows are wider.
+template <class Isa, int kHeads, class Use>
+[[gnu::always_inline]] inline void with_tile(std::int64_t width, Use use) {
+  if (width == kStreamTiles[0]) use.template operator()<kStreamTiles[0]>();
+  else if (width == kStreamTiles[1]) use.template operator()<kStreamTiles[1]>();
+  else if (width == kStreamTiles[2]) use.template operator()<kStreamTiles[2]>();
+  else if constexpr (kHeads == 1) use.template operator()<0>();
 }
 
-/// Products of the keys of tokens [first, first + count) with their heads' queries, whole vectors of them.
+/// Products of the keys of tokens [first, first + count) with their heads' queries.
 /// @param keys those of the first head
 /// @param queries [heads][vectors]
-/// @param products for each row a vector
+/// @param scores [tokens][heads], written in whole vectors
 template <class Isa, DType kType, int kHeads>
 [[gnu::noinline]] void multiply_stream(const KeyRows& keys, std::int64_t first, std::int64_t count,
-                                       const typename FewMath<Isa, kType>::Lanes* queries, Floats<Isa>* products,
-                                       float* scores) {
-  for_each_tile<Isa, kType>(
-      keys, kHeads, first, count,
-      [&]<std::int64_t kElements>(const StreamOfRows& stream, std::int64_t row, std::int64_t e)
-          __attribute__((always_inline)) {
-            const auto* own = queries + e / FewMath<Isa, kType>::kWidth;
-            if (e == 0) stream_keys<Isa, kType, kHeads, kElements, true>(stream, own, products + row);
-            else stream_keys<Isa, kType, kHeads, kElements, false>(stream, own, products + row);
-          });
-  const std::int64_t rows = count * kHeads;
-  std::fill(products + rows, products + rounded_up(rows, Isa::kLanes), Floats<Isa>{});
-  for (std::int64_t row = 0; row < rows; row += Isa::kLanes) {
-    Floats<Isa> sums[std::size_t{Isa::kLanes}];
-    std::copy_n(products + row, Isa::kLanes, sums);
-    store(scores + row, sums_across<Isa>(sums));
-  }
+                                       const typename FewMath<Isa, kType>::Lanes* queries, float* scores) {
+  for_each_run<Isa>(keys, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* at) {
+    with_tile<Isa, kHeads>(
+        keys.width, [&]<int kElements>() __attribute__((always_inline)) {
+          stream_keys<Isa, kType, kHeads, kElements>({at, run, keys.row_stride}, keys.width, queries, scores + i * kHeads);
+        });
+  });
 }
 
 /// Adds the values of tokens [first, first + count), weighted, to their heads' sums.
 /// @param values those of the first head
+/// @param weights [tokens][heads]
 /// @param out [heads][width]
 template <class Isa, DType kType, int kHeads>
 [[gnu::noinline]] void add_stream(const KeyRows& values, std::int64_t first, std::int64_t count, const float* weights,
                                   float* out) {
-  for_each_tile<Isa, kType>(
-      values, kHeads, first, count,
-      [&]<std::int64_t kElements>(const StreamOfRows& stream, std::int64_t row, std::int64_t e)
-          __attribute__((always_inline)) { stream_values<Isa, kType, kHeads, kElements>(stream, weights + row, out + e); });
+  for_each_run<Isa>(values, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* at) {
+    const float* own = weights + i * kHeads;
+    with_tile<Isa, kHeads>(
+        values.width, [&]<int kElements>() __attribute__((always_inline)) {
+          if constexpr (kElements > 0) stream_values<Isa, kType, kHeads, kElements>({at, run, values.row_stride}, own, out);
+          else
+            for (std::int64_t t = 0; t < run; ++t)
+              add_wide<Isa, kType>(at + t * values.row_stride, values.width, own[t], out);
+        });
+  });
 }
 
 }  // namespace tessera::kernels::cpu

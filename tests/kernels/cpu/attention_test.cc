@@ -112,7 +112,7 @@ TEST_P(CpuAttention, AgreesWithTheReferenceAtOneRowOfAHead) {
   for (const std::int64_t heads : {1, 2, 3, 4, 6, 8, 16}) {
     for (const std::int64_t width : {32, 64, 96, 128, 224, 256}) {
       SCOPED_TRACE(std::to_string(heads) + " heads, " + std::to_string(width) + " wide");
-      const std::int64_t keys = draw.of<std::int64_t>({128, 400, draw.between(1, 700), 1024 / heads + draw.between(0, 9)});
+      const std::int64_t keys = draw.of<std::int64_t>({128, 400, draw.between(1, 700), 4096 / heads + draw.between(0, 9)});
       AttentionCall call = random_call(draw, GetParam(), {heads, 1, 1, keys}, {width, width});
       expect_agrees(call);
       call.key = call.key.contiguous();
