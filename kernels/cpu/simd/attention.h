@@ -22,22 +22,6 @@ struct RunningSoftmax {
   float sum[LaneGroup<Isa>::kMost];
 };
 
-/// The largest of each lane in rows `stride` floats apart: four at a time, as each waits for the one before.
-/// @param count at least 1
-template <class Isa>
-inline Floats<Isa> largest(const float* rows, std::int64_t stride, std::int64_t count) {
-  using F = Floats<Isa>;
-  const F first = load<F>(rows);
-  F most[4] = {first, first, first, first};
-  std::int64_t j = 0;
-  for (; j + 3 < count; j += 4) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) most[i] = larger(load<F>(rows + (j + i) * stride), most[i]);
-  }
-  for (; j < count; ++j) most[0] = larger(load<F>(rows + j * stride), most[0]);
-  return larger(larger(most[0], most[1]), larger(most[2], most[3]));
-}
-
 /// Turns scores [count][columns], each to be multiplied by `scale`, into weights exp2(score - base), times dropout's
 /// `factors` if `kDropped`, having raised the running maximum and scaled what was gathered where the base moved. The
 /// weights stand in `weights`, which may be `scores`.

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 
@@ -36,16 +37,18 @@ template <class Isa, DType kType, int kHeads, int kRowsOfHead>
 struct FewRows {
   using F = Floats<Isa>;
   using I = Ints<Isa>;
-  using Math = FewMath<Isa, kType>;
+  using Keys = KeyLanes<Isa, kType, kRowsOfHead>;
   static constexpr int kRows = kHeads * kRowsOfHead;   // a power of two
   static constexpr int kTokens = Isa::kLanes / kRows;  // of a vector of scores
 
   std::span<const AttentionBlock* const> heads;  ///< kHeads
-  const typename Math::Lanes* queries[2] = {};   ///< [kRows][vectors of the part]
+  const typename Keys::Lanes* queries[2] = {};   ///< [kHeads], as `KeyLanes` packs them
   float* out = nullptr;                          ///< [kRows][value_stride], not divided by the sum
   std::int64_t value_stride = 0;
   std::int64_t begin = INT64_MAX;  ///< places that some row sees
   std::int64_t end = 0;
+  std::int64_t all_begin = 0;  ///< places that all rows see
+  std::int64_t all_end = INT64_MAX;
   std::int32_t tokens[Isa::kLanes];  ///< of a vector of scores: each lane's
   std::int32_t begins[Isa::kLanes];
   std::int32_t ends[Isa::kLanes];
@@ -66,11 +69,11 @@ struct FewRows {
     value_stride = rounded_up(block().keys.values.width, Isa::kLanes);
     for (int part = 0; part < 2; ++part) {
       const std::int64_t width = block().keys.parts[part].width;
-      const std::int64_t vectors = rounded_up(width, Math::kWidth) / Math::kWidth;
-      auto* packed = scratch.take<typename Math::Lanes>(kRows * vectors);
-      for (std::int64_t i = 0; i < kRows * vectors; ++i)
-        packed[i] = Math::lanes(row_words<Isa, kType, Math::kDepth>(
-            lane(i / vectors).parts[part], block().element_strides[part], i % vectors * Math::kWidth, width));
+      const std::int64_t vectors = Keys::kVectors * Keys::vectors(width) * Keys::kGroups;
+      auto* packed = scratch.take<typename Keys::Lanes>(kHeads * vectors);
+      for (int row = 0; row < kRows; ++row)
+        Keys::pack(lane(row).parts[part], block().element_strides[part], width, block().scale < 0, row % kRowsOfHead,
+                   packed + row / kRowsOfHead * vectors);
       queries[part] = packed;
     }
     out = scratch.take<float>(kRows * value_stride);
@@ -84,6 +87,8 @@ struct FewRows {
       ends[c] = static_cast<std::int32_t>(own.end);
       begin = std::min(begin, own.begin);
       end = std::max(end, own.end);
+      all_begin = std::max(all_begin, own.begin);
+      all_end = std::min(all_end, own.end);
     }
   }
 
@@ -102,34 +107,49 @@ struct FewRows {
   /// @param first, second requests for the keys' two parts
   [[gnu::noinline]] void multiply(const TurnOfKeys& turn, Requests<Isa> first, Requests<Isa> second, float* scores) const
       requires(kHeads == 1) {
-    constexpr int kTogether = std::min(kTokens, kRows > 4 ? 2 : 4);  // keys that are multiplied together: at most 16 sums
-    for (std::int64_t t = 0; t < turn.count; t += kTokens) {
-      F sums[std::size_t{Isa::kLanes}];
-      for (int i = 0; i < kTokens; i += kTogether) {
-        const std::int64_t row = t + i;
-        F own[std::size_t{kTogether} * std::size_t{kRows}] = {};
+    constexpr int kTogether = Keys::kTogether;
+    constexpr int kVectors = Keys::kVectors;
+    constexpr int kStep = std::max(kTokens, kTogether);  // keys: whole vectors of scores
+    for (std::int64_t t = 0; t < turn.count; t += kStep) {
+      F sums[std::size_t{kStep / kTokens}][std::size_t{kTokens} * std::size_t{kVectors}];
+#pragma GCC unroll 16
+      for (int i = 0; i < kStep; i += kTogether) {
+        F own[std::size_t{kTogether} * std::size_t{kVectors}] = {};
         for (int part = 0; part < 2; ++part) {
           const KeyRows& keys = block().keys.parts[part];
           if (keys.width > 0)
-            multiply_keys<Isa, kType, kRows, kTogether>(turn.keys[part] + row, keys.width, keys.element_stride,
-                                                        queries[part], (part == 0 ? first : second).from(row), own);
+            multiply_keys<Isa, kType, kRows, kTogether>(turn.keys[part] + t + i, keys.width, keys.element_stride,
+                                                        queries[part], (part == 0 ? first : second).from(t + i), own);
         }
 #pragma GCC unroll 16
-        for (int c = 0; c < kTogether * kRows; ++c) sums[i * kRows + c] = own[c];
+        for (int c = 0; c < kTogether * kVectors; ++c) {
+          const int key = i + c / kVectors;
+          sums[key / kTokens][key % kTokens * kVectors + c % kVectors] = own[c];
+        }
       }
-      store(scores + t * kRows, sums_across<Isa>(sums));
+#pragma GCC unroll 16
+      for (int v = 0; v < kStep / kTokens; ++v) store(scores + (t + v * kTokens) * kRows, Keys::sums_across_lanes(sums[v]));
     }
+  }
+
+  /// Of products, into the log2 domain; queries took its sign.
+  [[nodiscard]] float scale() const { return std::abs(block().scale) * kLog2E; }
+
+  /// Whether all rows see all tokens of a turn, and no mask is added.
+  [[nodiscard]] bool is_plain(const TurnOfKeys& turn) const {
+    return lane(0).mask == nullptr && turn.first >= all_begin && turn.first + turn.count <= all_end &&
+           turn.count % kTokens == 0;
   }
 
   /// Products become scores, in the log2 domain, masked. @returns the largest of each lane
   F mask(const TurnOfKeys& turn, float* scores) const {
-    const F scale = broadcast<F>(block().scale * kLog2E);
+    const F factor = broadcast<F>(scale());
     const F hidden = broadcast<F>(-__builtin_inff());
     const std::int64_t to = turn.first + turn.count;
     I place = load<I>(tokens) + static_cast<std::int32_t>(turn.first);
     F most = hidden;
     for (std::int64_t t = 0; t < turn.count; t += kTokens) {
-      F score = load<F>(scores + t * kRows) * scale;
+      F score = load<F>(scores + t * kRows) * factor;
       if (lane(0).mask != nullptr) {
         float added[Isa::kLanes];
         for (int c = 0; c < Isa::kLanes; ++c) {
@@ -154,9 +174,7 @@ struct FewRows {
     store(max, most);
     const F before = load<F>(base);
     const F after = most > before + kSlack ? most : before;
-    bool moved = false;
-    for (int r = 0; r < kRows; ++r) moved = moved || before[r] != after[r];
-    if (!moved) return;
+    if (!any<Isa>(bits_as<I>(before != after))) return;
     store(base, after);
     const F factor = exp2<Isa>(before - finite_base());
     float shrink[Isa::kLanes];
@@ -176,11 +194,13 @@ struct FewRows {
 
   /// Takes the keys of a turn in: products [tokens][kRows], whole vectors of them, become weights.
   void weigh(const TurnOfKeys& turn, float* weights) {
-    raise(mask(turn, weights));
+    const bool plain = is_plain(turn);
+    raise(plain ? largest<Isa>(weights, Isa::kLanes, turn.count / kTokens) * scale() : mask(turn, weights));
     const F finite = finite_base();
+    const F rest = broadcast<F>(plain ? scale() : 1.0f);
     F total{};
     for (std::int64_t t = 0; t < turn.count; t += kTokens) {
-      const F weight = exp2<Isa>(load<F>(weights + t * kRows) - finite);
+      const F weight = exp2<Isa>(load<F>(weights + t * kRows) * rest - finite);
       total = total + weight;
       store(weights + t * kRows, weight);
     }
@@ -200,7 +220,7 @@ struct FewRows {
 
   void finish() const {
     const KeyRows& values = block().keys.values;
-    const std::int64_t split = split_width<Isa, kType>(values);
+    const std::int64_t split = split_width<Isa, kType, kRowsOfHead>(values);
     for (std::int64_t row = 0; row < kRows; ++row) {
       if (row % kRowsOfHead >= std::ssize(block().lanes)) continue;  // a repeat
       float total = 0;

@@ -74,6 +74,7 @@ struct FewMath {
   static constexpr std::int64_t kWidth = std::int64_t{kDepth} * Isa::kLanes;  ///< elements
   static constexpr std::int64_t kBytes = kWidth * std::int64_t{sizeof(Bits<kType>)};
   static constexpr int kParts = kSplit ? 2 : 1;
+  static constexpr bool kConverts = kSplit || kType == DType::kF16;  ///< on the way from memory into lanes
   struct Lanes {
     Floats<Isa> numbers[std::size_t{kParts}];
   };

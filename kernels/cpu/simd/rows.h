@@ -38,6 +38,12 @@ inline Words<Isa> row_words(const std::byte* row, std::int64_t stride, std::int6
   }
 }
 
+/// What negates such a vector, or does not.
+template <class Isa, int kDepth>
+inline Words<Isa> signs_of(bool negate) {
+  return broadcast<Words<Isa>>(negate ? kDepth == 2 ? 0x80008000u : 0x80000000u : 0u);
+}
+
 /// Rows of A, `kKeyBlock` at most.
 struct RowPointers {
   const void* rows[kKeyBlock];
@@ -157,8 +163,8 @@ template <class Isa, DType kType, class Address>
 void transpose_rows(std::int64_t lanes, std::int64_t columns, std::int64_t width, std::int64_t stride, bool negate,
                     Address address, typename MathOf<Isa, kType>::Element* to) {
   using W = Words<Isa>;
-  constexpr std::int64_t kDepth = MathOf<Isa, kType>::kDepth;
-  const W signs = broadcast<W>(negate ? kDepth == 2 ? 0x80008000u : 0x80000000u : 0u);
+  constexpr int kDepth = MathOf<Isa, kType>::kDepth;
+  const W signs = signs_of<Isa, kDepth>(negate);
   const std::int64_t depth = rounded_up(width, kDepth) / kDepth;
   for (std::int64_t i = 0; i < lanes && stride == 1; ++i)
     prefetch_row<Isa>(address(i), width * static_cast<std::int64_t>(sizeof(Bits<kType>)));

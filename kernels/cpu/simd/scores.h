@@ -44,6 +44,22 @@ void multiply_parts(const RowPointers* const (&keys)[2], const BlockKeys& block,
                                             group.vectors, ahead);
 }
 
+/// The largest of each lane in rows `stride` floats apart: four at a time, as each waits for the one before.
+/// @param count at least 1
+template <class Isa>
+inline Floats<Isa> largest(const float* rows, std::int64_t stride, std::int64_t count) {
+  using F = Floats<Isa>;
+  const F first = load<F>(rows);
+  F most[4] = {first, first, first, first};
+  std::int64_t j = 0;
+  for (; j + 3 < count; j += 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) most[i] = larger(load<F>(rows + (j + i) * stride), most[i]);
+  }
+  for (; j < count; ++j) most[0] = larger(load<F>(rows + j * stride), most[0]);
+  return larger(larger(most[0], most[1]), larger(most[2], most[3]));
+}
+
 /// A group's scores, in rows `stride` floats apart, become scale * score + mask in the log2 domain, and -inf where a lane
 /// does not see the place.
 template <class Isa>

@@ -96,7 +96,7 @@ inline void transpose(Words<Isa> (&rows)[Isa::kLanes]) {
 template <class Isa, int kStep, std::size_t kVectors, std::size_t... kLane>
 inline void add_neighbours(Floats<Isa> (&vectors)[kVectors], std::index_sequence<kLane...>) {
   constexpr int kCount = Isa::kLanes;
-  constexpr int kLeft = kCount / kStep / 2;
+  constexpr int kLeft = static_cast<int>(kVectors) / kStep / 2;
 #pragma GCC unroll 8
   for (int i = 0; i < kLeft; ++i) {
     const Floats<Isa> a = vectors[2 * i];
@@ -117,6 +117,17 @@ template <class Isa>
   if constexpr (Isa::kLanes > 4) add_neighbours<Isa, 4>(vectors, kAll);
   if constexpr (Isa::kLanes > 8) add_neighbours<Isa, 8>(vectors, kAll);
   return vectors[0];
+}
+
+/// Sums of neighbours: lane i is that of lanes 2i and 2i + 1, those of `a` before those of `b`.
+template <class Isa, std::size_t... kLane>
+inline Floats<Isa> add_pairs(Floats<Isa> a, Floats<Isa> b, std::index_sequence<kLane...>) {
+  return __builtin_shufflevector(a, b, (2 * static_cast<int>(kLane))...) +
+         __builtin_shufflevector(a, b, (2 * static_cast<int>(kLane) + 1)...);
+}
+template <class Isa>
+inline Floats<Isa> sums_of_pairs(Floats<Isa> a, Floats<Isa> b) {
+  return add_pairs<Isa>(a, b, std::make_index_sequence<Isa::kLanes>());
 }
 
 /// One stage of `largest_across`.
