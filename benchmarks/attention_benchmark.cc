@@ -177,7 +177,8 @@ void decode(benchmark::State& state, int threads, const DecodeCase& wanted) {
     call.block_table = random_lists(1, kPages, kPages).reshape({1, kPages});
   }
   const Work work{.flops = 4 * static_cast<double>(heads * kDecodeWidth * kDecodeKeys),
-                  .bytes = static_cast<double>(call.key.bytes() + call.value.bytes())};
+                  .bytes = static_cast<double>(call.key.bytes() + call.value.bytes()),
+                  .block_bytes = call.block_table ? call.key.bytes() / call.key.size(0) : 0};
   if (is_fast(state, call)) run_in_turns(state, threads, work, [&] { run_call(call); });
 }
 

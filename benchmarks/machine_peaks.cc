@@ -14,7 +14,10 @@
 #include <ctime>
 #include <memory>
 #include <new>
+#include <numeric>
+#include <random>
 #include <span>
+#include <vector>
 
 #include "kernels/cpu/leaves.h"
 #include "support/parallel.h"
@@ -54,19 +57,20 @@ template <int Lanes, std::size_t Sums>
   return kRounds * static_cast<std::int64_t>(Sums) * Lanes * 2;
 }
 
-// Four streams of whole pages each: with one, the hardware's prefetching ends at every page.
+// Four streams of whole pages each: with one, the hardware's prefetching ends at every page. Blocks are read in one: each
+// stream begins anew, and that takes longer.
 constexpr std::size_t kStreams = 4;
 
-template <int Lanes>
+template <int Lanes, std::size_t Streams>
 [[gnu::always_inline]] inline void read_all(std::span<const std::byte> bytes) {
   using Vector = typename VectorOf<Lanes>::Type;
   constexpr std::size_t kUnrolled = 8;
   constexpr std::size_t kStep = kUnrolled * sizeof(Vector);
-  const std::size_t stream = bytes.size() / kStreams;
+  const std::size_t stream = bytes.size() / Streams;
   Vector sums[kUnrolled] = {};
   for (std::size_t at = 0; at < stream; at += kStep) {
 #pragma GCC unroll 4
-    for (std::size_t i = 0; i < kStreams; ++i) {
+    for (std::size_t i = 0; i < Streams; ++i) {
 #pragma GCC unroll 8
       for (std::size_t j = 0; j < kUnrolled; ++j) {
         Vector next;
@@ -83,28 +87,38 @@ template <int Lanes>
 struct Loops {
   std::int64_t (*multiply_adds)();
   void (*read)(std::span<const std::byte>);
+  void (*read_block)(std::span<const std::byte>);
 };
 
 #if defined(__x86_64__)
 [[gnu::target("avx2,fma,avx512f,avx512vl")]] std::int64_t multiply_adds_avx512() {
   return multiply_adds<16, sums_of(32)>();
 }
-[[gnu::target("avx2,fma,avx512f,avx512vl")]] void read_avx512(std::span<const std::byte> bytes) { read_all<16>(bytes); }
+template <std::size_t Streams>
+[[gnu::target("avx2,fma,avx512f,avx512vl")]] void read_avx512(std::span<const std::byte> bytes) {
+  read_all<16, Streams>(bytes);
+}
 [[gnu::target("avx2,fma")]] std::int64_t multiply_adds_avx2() { return multiply_adds<8, sums_of(16)>(); }
-[[gnu::target("avx2,fma")]] void read_avx2(std::span<const std::byte> bytes) { read_all<8>(bytes); }
+template <std::size_t Streams>
+[[gnu::target("avx2,fma")]] void read_avx2(std::span<const std::byte> bytes) {
+  read_all<8, Streams>(bytes);
+}
 std::int64_t multiply_adds_generic() { return multiply_adds<4, sums_of(16)>(); }
 #else
 std::int64_t multiply_adds_generic() { return multiply_adds<4, sums_of(32)>(); }
 #endif
-void read_generic(std::span<const std::byte> bytes) { read_all<4>(bytes); }
+template <std::size_t Streams>
+void read_generic(std::span<const std::byte> bytes) {
+  read_all<4, Streams>(bytes);
+}
 
 Loops loops() {
 #if defined(__x86_64__)
   const std::int64_t lanes = kernels::cpu::leaves().lanes;
-  if (lanes == 16) return {multiply_adds_avx512, read_avx512};
-  if (lanes == 8) return {multiply_adds_avx2, read_avx2};
+  if (lanes == 16) return {multiply_adds_avx512, read_avx512<kStreams>, read_avx512<1>};
+  if (lanes == 8) return {multiply_adds_avx2, read_avx2<kStreams>, read_avx2<1>};
 #endif
-  return {multiply_adds_generic, read_generic};
+  return {multiply_adds_generic, read_generic<kStreams>, read_generic<1>};
 }
 
 constexpr std::size_t kPiece = std::size_t{4} << 20;  // what a thread reads at a time
@@ -178,13 +192,20 @@ Peak multiply_add_peak(int threads, double seconds) {
   return watch.peak(static_cast<double>(operations));
 }
 
-Peak read_peak(int threads) {
+Peak read_peak(int threads, std::int64_t block_bytes) {
   const std::span<const std::byte> bytes = memory();
+  const std::size_t block = block_bytes == 0 ? kPiece : std::min(static_cast<std::size_t>(block_bytes), kPiece);
+  std::vector<std::size_t> order(bytes.size() / block);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (block_bytes != 0) std::shuffle(order.begin(), order.end(), std::mt19937(1));
+  const std::size_t blocks = kPiece / block;  // of a piece
   const ThreadShare share(threads);
-  const auto run = loops().read;
+  const auto run = block_bytes == 0 ? loops().read : loops().read_block;
   const Stopwatch watch(Clock::kWall);
-  parallel_for(static_cast<std::int64_t>(bytes.size() / kPiece),
-               [&](std::int64_t piece) { run(bytes.subspan(static_cast<std::size_t>(piece) * kPiece, kPiece)); });
+  parallel_for(static_cast<std::int64_t>(order.size() / blocks), [&](std::int64_t piece) {
+    for (std::size_t i = 0; i < blocks; ++i)
+      run(bytes.subspan(order[static_cast<std::size_t>(piece) * blocks + i] * block, block));
+  });
   return watch.peak(static_cast<double>(bytes.size()));
 }
 

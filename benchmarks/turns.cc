@@ -66,13 +66,13 @@ void run_in_turns(benchmark::State& state, int threads, const Work& work, const 
   const Clock clock = from_memory ? Clock::kWall : compute_clock(threads);
   call();  // threads, memory and caches are warm from here on
   Peak fma_before = multiply_add_peak(threads, peak_seconds(0));
-  Peak read_before = from_memory ? read_peak(threads) : Peak{};
+  Peak read_before = from_memory ? read_peak(threads, work.block_bytes) : Peak{};
   std::vector<Turn> turns;
   const auto end_turn = [&](double seconds) {
     Turn turn{.seconds = seconds};
     if (other) turn.times_other = seconds_of(clock, other) / seconds;
     if (from_memory) {
-      const Peak read_after = read_peak(threads);
+      const Peak read_after = read_peak(threads, work.block_bytes);
       turn.share_of_bandwidth = work.bytes / seconds / mean_rate(read_before, read_after);
       turn.undisturbed = had_cores(read_before, threads) && had_cores(read_after, threads);
       read_before = read_after;
