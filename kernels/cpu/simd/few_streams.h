@@ -32,6 +32,15 @@ struct StreamOfRows {
   std::int64_t stride;
 };
 
+/// Calls `use.operator()<kElements>(e)` for elements [e, e + kElements) of a row, a multiple of the narrowest tile wide, until
+/// it has had all.
+template <class Isa, class Use>
+[[gnu::always_inline]] inline void for_each_tile(std::int64_t width, Use use) {
+  std::int64_t e = 0;
+  for (; e + kStreamTiles[0] <= width; e += kStreamTiles[0]) use.template operator()<kStreamTiles[0]>(e);
+  for (; e < width; e += kStreamTiles[2]) use.template operator()<kStreamTiles[2]>(e);
+}
+
 /// Products of kElements elements of a key with those of its query, lane by lane.
 template <class Isa, DType kType, int kElements>
 inline Floats<Isa> products_of(const std::byte* key, const typename FewMath<Isa, kType>::Lanes* query) {
@@ -56,9 +65,7 @@ inline Floats<Isa> products_of_wide(const std::byte* key, std::int64_t width,
   const auto add = [&]<int kElements>(std::int64_t e) __attribute__((always_inline)) {
     sum = sum + products_of<Isa, kType, kElements>(key + e / Math::kWidth * Math::kBytes, query + e / Math::kWidth);
   };
-  std::int64_t e = 0;
-  for (; e + kStreamTiles[0] <= width; e += kStreamTiles[0]) add.template operator()<kStreamTiles[0]>(e);
-  for (; e < width; e += kStreamTiles[2]) add.template operator()<kStreamTiles[2]>(e);
+  for_each_tile<Isa>(width, add);
   return sum;
 }
 
@@ -141,9 +148,7 @@ void add_wide(const std::byte* value, std::int64_t width, float weight, float* o
     const std::byte* from = value + e * std::int64_t{sizeof(Bits<kType>)};
     stream_values<Isa, kType, 1, kElements>({from, 1, 0}, &weight, out + e);
   };
-  std::int64_t e = 0;
-  for (; e + kStreamTiles[0] <= width; e += kStreamTiles[0]) add.template operator()<kStreamTiles[0]>(e);
-  for (; e < width; e += kStreamTiles[2]) add.template operator()<kStreamTiles[2]>(e);
+  for_each_tile<Isa>(width, add);
 }
 
 /// Whether a tile takes whole rows.

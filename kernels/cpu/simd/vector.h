@@ -96,7 +96,7 @@ inline void transpose(Words<Isa> (&rows)[Isa::kLanes]) {
 template <class Isa, int kStep, std::size_t kVectors, std::size_t... kLane>
 inline void add_neighbours(Floats<Isa> (&vectors)[kVectors], std::index_sequence<kLane...>) {
   constexpr int kCount = Isa::kLanes;
-  constexpr int kLeft = static_cast<int>(kVectors) / kStep / 2;
+  constexpr int kLeft = kCount / kStep / 2;
 #pragma GCC unroll 8
   for (int i = 0; i < kLeft; ++i) {
     const Floats<Isa> a = vectors[2 * i];
