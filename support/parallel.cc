@@ -70,25 +70,32 @@ bool spin_until(const Done& done) {
   return done();
 }
 
-// One call of parallel_for. Workers share its ownership: one that comes when all tasks are taken finds only that, and the
-// caller has not waited for it.
+using Run = std::function<void(std::int64_t, std::int64_t)>;  // of tasks [first, last)
+
+// How many of `left` tasks a thread takes at a time.
+using RunLength = std::int64_t (*)(std::int64_t left, std::int64_t threads);
+
+// One parallel call. Workers share its ownership: one that comes when all tasks are taken finds only that, and the caller has
+// not waited for it.
 class Job {
  public:
-  Job(std::int64_t count, const std::function<void(std::int64_t)>& work) : count_(count), work_(work) {}
+  Job(std::int64_t count, std::int64_t threads, RunLength length, const Run& work)
+      : count_(count), threads_(threads), length_(length), work_(work) {}
 
   // Takes tasks until there are none. Each is either run or, after another threw, left out, and counted as finished either
   // way.
   void run() {
     std::int64_t finished = 0;
-    for (;;) {
-      const std::int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
-      if (task >= count_) break;
-      ++finished;
+    for (std::int64_t first = next_.load(std::memory_order_relaxed); first < count_;) {
+      const std::int64_t last = first + length_(count_ - first, threads_);
+      if (!next_.compare_exchange_weak(first, last, std::memory_order_relaxed)) continue;
+      finished += last - first;
       try {
-        work_(task);
+        work_(first, last);
       } catch (...) {
         finished += give_up(std::current_exception());
       }
+      first = next_.load(std::memory_order_relaxed);
     }
     if (finished == 0) return;
     if (finished_.fetch_add(finished, std::memory_order_acq_rel) + finished == count_) {
@@ -118,7 +125,9 @@ class Job {
   }
 
   const std::int64_t count_;
-  const std::function<void(std::int64_t)>& work_;  // the caller's: there as long as a task is
+  const std::int64_t threads_;
+  const RunLength length_;
+  const Run& work_;  // the caller's: there as long as a task is
   std::atomic<std::int64_t> next_{0};
   std::atomic<std::int64_t> finished_{0};
   std::mutex mutex_;
@@ -207,6 +216,20 @@ Pool& pool() {
   return pool;
 }
 
+void run_all(std::int64_t count, RunLength length, const Run& work) {
+  const std::int64_t threads = std::min<std::int64_t>(count, thread_count());
+  const ThreadShare inside(1);
+  if (threads <= 1) {
+    if (count > 0) work(0, count);
+    return;
+  }
+  const auto job = std::make_shared<Job>(count, threads, length, work);
+  pool().offer(job, static_cast<int>(threads) - 1);
+  job->run();
+  pool().withdraw(job);
+  job->wait();
+}
+
 }  // namespace
 
 int parse_thread_count(std::string_view text) {
@@ -225,17 +248,16 @@ int thread_count() {
 }
 
 void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& work) {
-  const std::int64_t threads = std::min<std::int64_t>(count, thread_count());
-  const ThreadShare inside(1);
-  if (threads <= 1) {
-    for (std::int64_t i = 0; i < count; ++i) work(i);
-    return;
-  }
-  const auto job = std::make_shared<Job>(count, work);
-  pool().offer(job, static_cast<int>(threads) - 1);
-  job->run();
-  pool().withdraw(job);
-  job->wait();
+  run_all(
+      count, [](std::int64_t, std::int64_t) -> std::int64_t { return 1; },
+      [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t i = first; i < last; ++i) work(i);
+      });
+}
+
+void parallel_for_runs(std::int64_t count, const std::function<void(std::int64_t first, std::int64_t last)>& work) {
+  run_all(
+      count, [](std::int64_t left, std::int64_t threads) { return std::max<std::int64_t>(left / (2 * threads), 1); }, work);
 }
 
 ThreadShare::ThreadShare(int threads) : before_(share_of_this_thread) {

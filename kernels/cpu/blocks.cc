@@ -73,8 +73,9 @@ class Partials {
   Tensor statistics_;
 };
 
-// Narrows a block's lanes to piece `piece` of `pieces` of the places that they see together.
-void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces) {
+// Narrows a block's lanes to piece `piece` of `pieces` of the places that they see together. @param run_end the pieces from
+// here on are not this thread's next
+void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces, std::int64_t run_end) {
   std::int64_t begin = std::numeric_limits<std::int64_t>::max();
   std::int64_t end = 0;
   for (std::size_t i = 0; i < laned.block.lanes.size(); ++i) {
@@ -84,6 +85,7 @@ void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces) {
   const std::int64_t size = rounded_up(std::max<std::int64_t>(end - begin, 0), pieces * kKeyBlock) / pieces;
   const std::int64_t from = begin + piece * size;
   keep_places(laned, from, from + size);
+  laned.block.keys.ahead_end = std::min(end, begin + run_end * size);
 }
 
 // Merges the pieces of a block's lanes into its results.
@@ -146,23 +148,29 @@ void run_blocks(const BlocksShape& shape, const std::function<void(std::int64_t,
     return;
   }
   Partials partials(shape, pieces);
-  parallel_for(groups * pieces, [&](std::int64_t task) {
+  const auto run_piece = [&](std::int64_t task, std::int64_t last) {
+    const std::int64_t group_index = task / pieces;
+    const std::int64_t piece = task % pieces;
     const std::span<LanedBlock> group = group_of(shape.together);
     for (std::int64_t b = 0; b < shape.together; ++b) {
-      const std::int64_t block = task / pieces * shape.together + b;
+      const std::int64_t block = group_index * shape.together + b;
       LanedBlock& laned = group[static_cast<std::size_t>(b)];
       fill(block, laned);
-      narrow(laned, task % pieces, pieces);
+      narrow(laned, piece, pieces, std::min(last - group_index * pieces, pieces));
       for (std::int64_t i = 0; i < std::ssize(laned.block.lanes); ++i) {
         QueryLane& lane = laned.lanes[static_cast<std::size_t>(i)];
-        lane.out = reinterpret_cast<const std::byte*>(partials.out(block, task % pieces, i));
-        lane.max = &partials.max(block, task % pieces, i);
-        lane.sum = &partials.sum(block, task % pieces, i);
+        lane.out = reinterpret_cast<const std::byte*>(partials.out(block, piece, i));
+        lane.max = &partials.max(block, piece, i);
+        lane.sum = &partials.sum(block, piece, i);
       }
       laned.block.out_dtype = DType::kF32;
       laned.block.out_stride = 1;
     }
     run(group, shape.arithmetic);
+  };
+  // Pieces of the same keys follow one another on a thread, so that the next one's keys can be asked for.
+  parallel_for_runs(groups * pieces, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t task = first; task < last; ++task) run_piece(task, last);
   });
   parallel_for(shape.count, [&](std::int64_t block) {
     LanedBlock& laned = group_of(1)[0];

@@ -41,6 +41,8 @@ struct BlockKeys {
   KeyRows parts[2];  ///< an absent one has width 0
   KeyRows values;
   const std::int64_t* list = nullptr;
+  /// Places up to here may be asked for although no lane sees them: the thread's next blocks read those that follow.
+  std::int64_t ahead_end = 0;
 
   [[nodiscard]] std::int64_t row(std::int64_t place) const { return list == nullptr ? place : list[place]; }
 };

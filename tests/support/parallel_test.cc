@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <mutex>
 #include <set>
 #include <stdexcept>
@@ -233,6 +235,60 @@ TEST(ParallelFor, WakesWorkersThatSleep) {
     wait_for(arrived, kPool);
   });
   EXPECT_EQ(arrived, kPool);
+}
+
+// First task -> last task, behind it, of each run.
+std::map<std::int64_t, std::int64_t> runs_of(std::int64_t count) {
+  std::map<std::int64_t, std::int64_t> runs;
+  std::mutex mutex;
+  parallel_for_runs(count, [&](std::int64_t first, std::int64_t last) {
+    EXPECT_EQ(thread_count(), 1);
+    const std::scoped_lock lock(mutex);
+    EXPECT_TRUE(runs.emplace(first, last).second);
+  });
+  return runs;
+}
+
+TEST(ParallelForRuns, TakesAllTasksInRunsThatGetShorter) {
+  for (int threads = 1; threads <= kPool; ++threads) {
+    const ThreadShare share(threads);
+    for (std::int64_t count : {0, 1, 2, 3, 4, 5, 64, 1000}) {
+      const std::int64_t used = std::min<std::int64_t>(threads, count);
+      std::int64_t next = 0;
+      for (const auto& [first, last] : runs_of(count)) {
+        EXPECT_EQ(first, next);
+        const std::int64_t share_of_half = std::max<std::int64_t>((count - first) / (2 * used), 1);
+        EXPECT_EQ(last, used == 1 ? count : first + share_of_half) << threads << " threads, " << count << " tasks";
+        next = last;
+      }
+      EXPECT_EQ(next, count);
+      EXPECT_EQ(thread_count(), threads);
+    }
+  }
+}
+
+TEST(ParallelForRuns, TakesLongRunsFirst) {
+  const ThreadShare two(2);
+  std::vector<std::int64_t> lengths;
+  for (const auto& [first, last] : runs_of(32)) lengths.push_back(last - first);
+  EXPECT_EQ(lengths, (std::vector<std::int64_t>{8, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1}));
+}
+
+TEST(ParallelForRuns, RunsNothingForACountBelow0) { EXPECT_TRUE(runs_of(-3).empty()); }
+
+TEST(ParallelForRuns, RethrowsAndLeavesTheRestOut) {
+  for (int threads = 1; threads <= kPool; ++threads) {
+    const ThreadShare share(threads);
+    std::atomic<std::int64_t> taken{0};
+    const auto work = [&](std::int64_t first, std::int64_t last) {
+      taken += last - first;
+      throw std::runtime_error("a run");
+    };
+    EXPECT_THROW(parallel_for_runs(1000, work), std::runtime_error);
+    // Each thread's first run at most; one thread takes all tasks as one.
+    EXPECT_LE(taken, threads == 1 ? 1000 : 500);
+    EXPECT_EQ(thread_count(), threads);
+  }
 }
 
 // In a process of its own: the environment is read once, and the pool is seen from its start to the process's end.

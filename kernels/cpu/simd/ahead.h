@@ -23,23 +23,23 @@ inline void for_each_run(const KeyRows& keys, std::int64_t first, std::int64_t c
   }
 }
 
-/// Writes where the rows of places [first, first + count) lie, `step` apart in `rows`.
+/// Writes where the rows of places [first, first + count) lie.
 template <class Isa, class Pointer>
-inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count, Pointer* rows,
-                      std::int64_t step = 1) {
+inline void find_rows(const KeyRows& keys, const BlockKeys& block, std::int64_t first, std::int64_t count, Pointer* rows) {
   if (block.list != nullptr) {
-    for (std::int64_t i = 0; i < count; ++i) rows[i * step] = keys.row(block.list[first + i]);
+    for (std::int64_t i = 0; i < count; ++i) rows[i] = keys.row(block.list[first + i]);
     return;
   }
   for_each_run<Isa>(keys, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* row) {
-    for (const std::int64_t end = i + run; i < end; ++i, row += keys.row_stride) rows[i * step] = row;
+    const std::int64_t stride = keys.row_stride;
+    for (std::int64_t j = 0; j < run; ++j) rows[i + j] = row + j * stride;
   });
 }
 
-/// Repeats the last of `count` rows, `step` apart, until there are `all`, so that whole tiles or vectors of them can be read.
+/// Repeats the last of `count` rows until there are `all`, so that whole tiles or vectors of them can be read.
 template <class Isa, class Pointer>
-inline void repeat_last(Pointer* rows, std::int64_t count, std::int64_t all, std::int64_t step = 1) {
-  for (std::int64_t i = count; i < all; ++i) rows[i * step] = rows[(count - 1) * step];
+inline void repeat_last(Pointer* rows, std::int64_t count, std::int64_t all) {
+  for (std::int64_t i = count; i < all; ++i) rows[i] = rows[count - 1];
 }
 
 /// Asks for the rows of a block of keys a few cache lines at a time: all at once they would wait for one another, and the

@@ -21,13 +21,12 @@
 
 namespace tessera::kernels::cpu {
 
-/// Where the keys and values of some tokens lie, for the heads of a group.
+/// Some tokens, and where their keys and values lie.
 struct TurnOfKeys {
-  std::int64_t group;
-  std::int64_t first;  ///< token
-  std::int64_t count;  ///< of tokens
-  RowsInTurn keys[2];
-  RowsInTurn values;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  RowsInTurn rows[kOperands];                  ///< of the group whose turn it is
+  const std::byte** in_order[kOperands] = {};  ///< [tokens][groups], if memory is asked for in its order
 };
 
 /// The rows of kHeads heads that lie side by side, and what they have gathered. A head has kRowsOfHead rows, of which the last
@@ -92,17 +91,6 @@ struct FewRows {
     }
   }
 
-  /// Finds the rows of a turn, of which `group`, `first` and `count` are known, as if it had `most` tokens. What follows them
-  /// remains to be said.
-  void find(TurnOfKeys& turn, std::int64_t most) const {
-    const auto find_rows = [&](Operand operand, RowsInTurn& rows) {
-      find_tokens<Isa>(heads, operand, turn.first, turn.count, most, rows);
-    };
-    find_rows(Operand::kFirstPart, turn.keys[0]);
-    if (block().keys.parts[1].width > 0) find_rows(Operand::kSecondPart, turn.keys[1]);
-    find_rows(Operand::kValues, turn.values);
-  }
-
   /// Products of the keys of a turn and their rows' queries [tokens][kRows], not scaled.
   /// @param first, second requests for the keys' two parts
   [[gnu::noinline]] void multiply(const TurnOfKeys& turn, Requests<Isa> first, Requests<Isa> second, float* scores) const
@@ -118,7 +106,7 @@ struct FewRows {
         for (int part = 0; part < 2; ++part) {
           const KeyRows& keys = block().keys.parts[part];
           if (keys.width > 0)
-            multiply_keys<Isa, kType, kRows, kTogether>(turn.keys[part] + t + i, keys.width, keys.element_stride,
+            multiply_keys<Isa, kType, kRows, kTogether>(turn.rows[part] + t + i, keys.width, keys.element_stride,
                                                         queries[part], (part == 0 ? first : second).from(t + i), own);
         }
 #pragma GCC unroll 16
@@ -215,7 +203,7 @@ struct FewRows {
 
   /// Adds the values of a turn.
   void add(const TurnOfKeys& turn, const float* weights, Requests<Isa> requests) requires(kHeads == 1) {
-    add_values_of_few<Isa, kType, kRows>(block().keys.values, {turn.values, turn.count}, weights, out, requests);
+    add_values_of_few<Isa, kType, kRows>(block().keys.values, {turn.rows[kValues], turn.count}, weights, out, requests);
   }
 
   void finish() const {
@@ -248,19 +236,21 @@ struct FewRows {
 template <class Isa, DType kType, int kHeads, int kRowsOfHead>
 class FewTurns {
  public:
-  /// @param blocks a multiple of kHeads
-  explicit FewTurns(std::span<const AttentionBlock* const> blocks) : blocks_(blocks) {
+  /// @param blocks a multiple of kHeads; their keys differ in nothing but where they begin
+  explicit FewTurns(std::span<const AttentionBlock* const> blocks) {
     for (std::size_t first = 0; first < blocks.size(); first += std::size_t{kHeads})
       groups_[count_++].prepare(scratch_, blocks.subspan(first, std::size_t{kHeads}));
     end_ = groups_[0].end;
     in_order_ = Isa::kLosesRequests && kHeads == 1 && count_ > 1;
     if constexpr (kStreams) streams_ = !in_order_ && are_streams<Isa, kType>(groups_[0].heads);
-    // Few, so that what is asked for a turn ahead stays in the second cache, and values keep streaming beside keys; many, so
-    // that memory is read in long runs. Measured.
-    rows_ = streams_ ? kStreamRows : !Isa::kLosesRequests ? 32 : in_order_ ? 16 : 64;
+    rows_ = streams_ ? kStreamRows : !Isa::kLosesRequests ? 32 : in_order_ ? rows_in_order() : kMostTurnRows;
     tokens_ = rows_ / kHeads;
     weights_ = scratch_.take<float>(rows_ * kRowsOfHead + Isa::kLanes);
-    for (const std::byte**& far : far_) far = scratch_.take<const std::byte*>(in_order_ ? tokens_ * count_ : 0);
+    for (const Operand operand : kAllOperands) {
+      for (std::int64_t g = 0; g < count_; ++g) distances_[operand][g] = rows(operand, g).base - rows(operand, 0).base;
+      for (TurnOfKeys& turn : turns_)
+        turn.in_order[operand] = scratch_.take<const std::byte*>(in_order_ ? tokens_ * count_ : 0);
+    }
   }
 
   void attend() {
@@ -272,75 +262,106 @@ class FewTurns {
   using Group = FewRows<Isa, kType, kHeads, kRowsOfHead>;
   static constexpr bool kStreams = Isa::kLosesRequests && kRowsOfHead == 1;
 
+  [[nodiscard]] const KeyRows& rows(Operand operand, std::int64_t group) const {
+    return rows_of<Isa>(groups_[group].block().keys, operand);
+  }
+
   void attend_turns() {
-    TurnOfKeys turns[2];  // one and the next
-    find(turns[0], 0, groups_[0].begin);
+    find(turns_[0], groups_[0].begin);
     for (std::int64_t i = 0;; ++i) {
-      TurnOfKeys& turn = turns[i % 2];
-      TurnOfKeys& next = turns[(i + 1) % 2];
-      find_next(turn, next);
-      multiply(turn);
-      groups_[turn.group].weigh(turn, weights_);
-      add(turn, next);
-      if (is_last(turn)) return;
+      TurnOfKeys& turn = turns_[i % 2];
+      TurnOfKeys& next = turns_[(i + 1) % 2];
+      find(next, turn.first + turn.count);
+      for (std::int64_t g = 0; g < count_; ++g) {
+        multiply(g, turn, next);
+        groups_[g].weigh(turn, weights_);
+        add(g, turn, next);
+      }
+      if (turn.first + turn.count == end_) return;
     }
   }
 
-  [[nodiscard]] std::int64_t tokens_from(std::int64_t first) const {
-    return std::min(end_, first - first % tokens_ + tokens_) - first;
+  /// The first group's turn over the tokens from `first` on. Behind those that rows see come others that may be asked for, and
+  /// then the last one again.
+  void find(TurnOfKeys& turn, std::int64_t first) const {
+    const BlockKeys& keys = groups_[0].block().keys;
+    const std::int64_t end = first < end_ ? end_ : std::max(end_, keys.ahead_end);
+    turn.first = std::min(first, end - 1);
+    turn.count = std::min(end, turn.first - turn.first % tokens_ + tokens_) - turn.first;
+    if (streams_) return;  // addresses are counted on
+    for (const Operand operand : kAllOperands) {
+      if (rows(operand, 0).width == 0) continue;
+      find_rows<Isa>(rows(operand, 0), keys, turn.first, turn.count, turn.rows[operand]);
+      repeat_last<Isa>(turn.rows[operand], turn.count, tokens_);
+      if (!in_order_) continue;
+      const std::byte** at = turn.in_order[operand];
+      for (std::int64_t t = 0; t < tokens_; ++t, at += count_) {
+        const std::byte* row = turn.rows[operand][t];
+        for (std::int64_t g = 0; g < count_; ++g) at[g] = row + distances_[operand][g];
+      }
+    }
   }
-  [[nodiscard]] bool is_last(const TurnOfKeys& turn) const {
-    return turn.group + 1 == count_ && turn.first + turn.count == end_;
-  }
-  void find(TurnOfKeys& turn, std::int64_t group, std::int64_t first) const {
-    turn.group = group;
-    turn.first = first;
-    turn.count = tokens_from(first);
-    if (!streams_) groups_[group].find(turn, tokens_);  // those of streams are not looked up
-  }
-  /// The groups take turns over the same tokens. Behind the last turn comes the last one.
-  void find_next(const TurnOfKeys& turn, TurnOfKeys& next) const {
-    if (is_last(turn)) find(next, turn.group, turn.first);
-    else if (turn.group + 1 < count_) find(next, turn.group + 1, turn.first);
-    else find(next, 0, turn.first + turn.count);
+  /// From group `group` on to the next one.
+  void pass_on(TurnOfKeys& turn, Operand operand, std::int64_t group) const {
+    if (rows(operand, 0).width == 0) return;
+    const std::int64_t distance = distances_[operand][group + 1] - distances_[operand][group];
+    for (std::int64_t t = 0; t < tokens_; ++t) turn.rows[operand][t] += distance;
   }
 
   /// Multiplies keys: products go into `weights_`.
-  void multiply(TurnOfKeys& turn) {
-    const Group& group = groups_[turn.group];
+  void multiply(std::int64_t group, TurnOfKeys& turn, const TurnOfKeys& next) {
+    const Group& own = groups_[group];
     if constexpr (kStreams) {
       if (streams_)
-        return multiply_stream<Isa, kType, kHeads>(group.block().keys.parts[0], turn.first, turn.count, group.queries[0],
+        return multiply_stream<Isa, kType, kHeads>(own.block().keys.parts[0], turn.first, turn.count, own.queries[0],
                                                    weights_);
     }
     if constexpr (kHeads == 1) {
-      if (in_order_ && turn.group == 0) {
-        const std::int64_t next = std::min(turn.first + turn.count, end_ - 1);
-        find_tokens<Isa>(blocks_, Operand::kFirstPart, next, tokens_from(next), tokens_, far_[0]);
-        find_tokens<Isa>(blocks_, Operand::kValues, next, tokens_from(next), tokens_, far_[1]);
-      }
-      for (RowsInTurn& keys : turn.keys) follow<Isa>(keys, rows_, turn.values);
-      const std::byte* const* far = in_order_ ? far_[0] + turn.group * tokens_ : turn.values;
-      const std::byte* const* second = turn.keys[1] + kNearRows;  // narrow: it is enough to ask for it once
-      group.multiply(turn, {turn.keys[0] + kNearRows, far}, {second, second}, weights_);
+      const RowsInTurn& then = turn.rows[kValues];
+      Requests<Isa> second = requests(group, kSecondPart, turn, next, then);
+      if (!in_order_) second.far = second.near;  // narrow: once is enough
+      own.multiply(turn, requests(group, kFirstPart, turn, next, then), second, weights_);
     }
   }
 
-  /// Adds values. The keys of `next` are read after them.
-  void add(TurnOfKeys& turn, const TurnOfKeys& next) {
-    Group& group = groups_[turn.group];
+  /// Adds values, and passes the turn on to the next group.
+  void add(std::int64_t group, TurnOfKeys& turn, const TurnOfKeys& next) {
+    Group& own = groups_[group];
     if constexpr (kStreams) {
       if (streams_)
-        return add_stream<Isa, kType, kHeads>(group.block().keys.values, turn.first, turn.count, weights_, group.out);
+        return add_stream<Isa, kType, kHeads>(own.block().keys.values, turn.first, turn.count, weights_, own.out);
     }
     if constexpr (kHeads == 1) {
-      follow<Isa>(turn.values, rows_, next.keys[0]);
-      const std::byte* const* far = in_order_ ? far_[1] + turn.group * tokens_ : next.keys[0];
-      group.add(turn, weights_, {turn.values + kNearRows, far});
+      const bool last = group + 1 == count_;
+      if (!last) {
+        pass_on(turn, kFirstPart, group);
+        pass_on(turn, kSecondPart, group);
+      }
+      own.add(turn, weights_, requests(group, kValues, turn, next, (last ? next : turn).rows[kFirstPart]));
+      if (!last) pass_on(turn, kValues, group);
     }
   }
 
-  std::span<const AttentionBlock* const> blocks_;
+  /// What is asked for while a turn's rows are read, before those of `then`. In memory's order that is the next turn's; into
+  /// the first cache then nothing is (the row itself): what lies so far apart would push itself out of it again.
+  Requests<Isa> requests(std::int64_t group, Operand operand, TurnOfKeys& turn, const TurnOfKeys& next,
+                         const RowsInTurn& then) const {
+    RowsInTurn& own = turn.rows[operand];
+    if (in_order_) return {own, next.in_order[operand] + group * tokens_};
+    follow<Isa>(own, rows_, then);
+    return {own + kNearRows, then};
+  }
+
+  /// Few enough that what is asked for stays in the second cache, and that a block's first rows, for which nobody asked, are
+  /// few; enough to be worth a turn, and whole vectors of scores. Measured.
+  [[nodiscard]] std::int64_t rows_in_order() const {
+    constexpr std::int64_t kBytes = 8192;
+    const std::int64_t bytes_of_row = rows(kFirstPart, 0).width * std::int64_t{sizeof(Bits<kType>)};
+    std::int64_t count = kMostTurnRows;
+    while (count > Isa::kLanes && count * bytes_of_row > kBytes) count /= 2;
+    return count;
+  }
+
   Scratch scratch_;
   Group groups_[std::size_t{kMostTogether / kHeads}];
   std::int64_t count_ = 0;    // of groups
@@ -350,9 +371,10 @@ class FewTurns {
   float* weights_ = nullptr;  // [tokens][rows], whole vectors
   bool streams_ = false;      // several heads always are
   // Where requests get lost, those of heads side by side go in memory's order: while a head's keys or values are read, as
-  // many rows of those are asked for that lie here, the next tokens' of all heads.
+  // many rows of those are asked for that lie next, of all heads.
   bool in_order_ = false;
-  const std::byte** far_[2] = {};
+  std::int64_t distances_[kOperands][std::size_t{kMostTogether / kHeads}];  // from the first group's rows, bytes
+  TurnOfKeys turns_[2];                                                     // one and the next
 };
 
 /// @param blocks as many lanes each

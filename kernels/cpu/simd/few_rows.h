@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
-#include <span>
+#include <iterator>
 
 #include "kernels/cpu/leaves.h"
 #include "kernels/cpu/simd/ahead.h"
@@ -27,27 +27,14 @@ void follow(RowsInTurn& rows, std::int64_t count, const RowsInTurn& next) {
   std::memcpy(rows + count, next, kNearRows * sizeof(next[0]));
 }
 
-/// What is read of a key head, in the order in which it is read.
-enum class Operand : std::uint8_t { kFirstPart, kSecondPart, kValues };
+/// What is read of a key head.
+enum Operand : std::uint8_t { kFirstPart, kSecondPart, kValues };
+inline constexpr Operand kAllOperands[] = {kFirstPart, kSecondPart, kValues};
+inline constexpr std::size_t kOperands = std::size(kAllOperands);
 
 template <class Isa>
 const KeyRows& rows_of(const BlockKeys& keys, Operand operand) {
-  if (operand == Operand::kValues) return keys.values;
-  return keys.parts[operand == Operand::kFirstPart ? 0 : 1];
-}
-
-/// Writes where an operand's rows of tokens [first, first + count) lie: each token's heads side by side, and the last token
-/// again until there are `tokens`.
-/// @param count at least 1
-template <class Isa>
-void find_tokens(std::span<const AttentionBlock* const> heads, Operand operand, std::int64_t first, std::int64_t count,
-                 std::int64_t tokens, const std::byte** rows) {
-  const std::int64_t step = std::ssize(heads);
-  for (const AttentionBlock* head : heads) {
-    find_rows<Isa>(rows_of<Isa>(head->keys, operand), head->keys, first, count, rows, step);
-    repeat_last<Isa>(rows, count, tokens, step);
-    ++rows;
-  }
+  return operand == kValues ? keys.values : keys.parts[operand];
 }
 
 /// What is asked for with each vector of a row: the vector at the same place of a row that is read soon, into the first

@@ -166,7 +166,7 @@ bool are_streams(std::span<const AttentionBlock* const> heads) {
   if (first.list != nullptr || first.parts[1].width > 0 || first.parts[0].width != width || width % kNarrowest != 0)
     return false;
   if (heads.size() > 1 && !is_stream_tile<Isa>(width)) return false;
-  for (const Operand operand : {Operand::kFirstPart, Operand::kValues}) {
+  for (const Operand operand : {kFirstPart, kValues}) {
     KeyRows rows = rows_of<Isa>(first, operand);
     if (rows.element_stride != 1) return false;
     for (const AttentionBlock* head : heads) {

@@ -125,6 +125,26 @@ TEST_P(GuardPages, AttentionReadsOperandsOnly) {
   });
 }
 
+// Keys in pieces, each of which asks for rows of the next: a page holds one row, so that each row takes an entry of the table.
+TEST_P(GuardPages, DecodingInPiecesReadsOperandsOnly) {
+  Draw draw(5);
+  const std::int64_t keys = draw.between(1030, 1090);
+  for (const std::int64_t heads : {1, 3}) {
+    for (const std::int64_t group : {1, 2, 8}) {
+      SCOPED_TRACE(std::to_string(heads) + " heads, in groups of " + std::to_string(group));
+      AttentionCall call{.query = scattered(draw, {1, 1, heads * group, 32}, GetParam()),
+                         .key = scattered(draw, {1, keys, heads, 32}, GetParam()).contiguous(),
+                         .value = scattered(draw, {1, keys, heads, 32}, GetParam()).contiguous(),
+                         .plan = {{{.count = 1, .length = keys, .limit = keys}}}};
+      call.value = paged(call.value, 1, DType::kI64).blocks;
+      const Paged pages = paged(call.key, 1, DType::kI64);
+      call.key = pages.blocks;
+      call.block_table = pages.table;
+      with_every_isa([&] { expect_reads_operands_only(call, cpu::attention); });
+    }
+  }
+}
+
 TEST_P(GuardPages, AttentionBackwardReadsOperandsOnly) {
   with_every_isa([&] {
     Draw draw(2);
