@@ -14,12 +14,16 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-// Pieces that the places of each group of blocks are cut into.
+// Pieces that the places of each group of blocks are cut into. Below some 512 places, merging costs more than it gains. Beside
+// few lanes, which take no longer than their keys are read, it counts up to twice as many, once a dozen threads have a task.
 std::int64_t pieces_of(const BlocksShape& shape) {
-  constexpr std::int64_t kLeastPlaces = 512;  // of a piece: else merging costs more than it gains
   if (shape.count == 0) return 1;
   const std::int64_t groups = shape.count / shape.together;
-  return std::clamp<std::int64_t>(kTasks / groups, 1, std::max<std::int64_t>(shape.most_places / kLeastPlaces, 1));
+  const auto pieces = [&](std::int64_t tasks, std::int64_t least_places) {
+    return std::clamp<std::int64_t>(tasks / groups, 1, std::max<std::int64_t>(shape.most_places / least_places, 1));
+  };
+  if (shape.most_lanes > kWidestVector / 2) return pieces(kTasks, 512);
+  return std::max(pieces(kTasks / 2, 512), pieces(kTasks, 1024));
 }
 
 void run(std::span<const LanedBlock> group, Arithmetic arithmetic) {
@@ -88,13 +92,15 @@ void narrow(LanedBlock& laned, std::int64_t piece, std::int64_t pieces, std::int
   laned.block.keys.ahead_end = std::min(end, begin + run_end * size);
 }
 
-// Merges the pieces of a block's lanes into its results.
+// Merges the pieces of a block's lanes into its results. What pieces left has gone to memory by now: it is read in its order,
+// piece by piece.
 void merge(const AttentionBlock& block, std::int64_t index, std::int64_t pieces, Partials& partials) {
+  const std::int64_t lanes = std::ssize(block.lanes);
   const std::int64_t width = block.keys.values.width;
+  const std::int64_t stride = rounded_up(width, kWidestVector);
+  std::vector<float> shares(static_cast<std::size_t>(pieces * lanes));
   std::vector<double> weights(static_cast<std::size_t>(pieces));
-  std::vector<float> out(static_cast<std::size_t>(rounded_up(width, kWidestVector)));
-  for (std::int64_t lane = 0; lane < std::ssize(block.lanes); ++lane) {
-    const QueryLane& to = block.lanes[static_cast<std::size_t>(lane)];
+  for (std::int64_t lane = 0; lane < lanes; ++lane) {
     float max = -std::numeric_limits<float>::infinity();
     for (std::int64_t p = 0; p < pieces; ++p) {
       if (partials.sum(index, p, lane) != 0) max = std::max(max, partials.max(index, p, lane));
@@ -103,24 +109,32 @@ void merge(const AttentionBlock& block, std::int64_t index, std::int64_t pieces,
     for (std::int64_t p = 0; p < pieces; ++p) {
       const float own = partials.sum(index, p, lane);
       const double distance = static_cast<double>(partials.max(index, p, lane)) - static_cast<double>(max);
-      weights[static_cast<std::size_t>(p)] = own == 0 ? 0 : static_cast<double>(own) * std::exp(distance);
-      sum += weights[static_cast<std::size_t>(p)];
+      double& weight = weights[static_cast<std::size_t>(p)];
+      weight = own == 0 ? 0 : static_cast<double>(own) * std::exp(distance);
+      sum += weight;
     }
+    for (std::int64_t p = 0; p < pieces && sum != 0; ++p)
+      shares[static_cast<std::size_t>(p * lanes + lane)] = static_cast<float>(weights[static_cast<std::size_t>(p)] / sum);
+    const QueryLane& to = block.lanes[static_cast<std::size_t>(lane)];
     if (to.max != nullptr) {
       *to.max = sum == 0 ? 0 : max;
       *to.sum = static_cast<float>(sum);
     }
-    if (!block.write_out) continue;
-    std::ranges::fill(out, 0.0f);
-    for (std::int64_t p = 0; p < pieces; ++p) {
-      if (weights[static_cast<std::size_t>(p)] == 0) continue;
-      const auto share = static_cast<float>(weights[static_cast<std::size_t>(p)] / sum);
+  }
+  if (!block.write_out) return;
+  std::vector<float> out(static_cast<std::size_t>(lanes * stride));
+  for (std::int64_t p = 0; p < pieces; ++p) {
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      if (partials.sum(index, p, lane) == 0) continue;  // it saw no key, and left what it likes
+      const float share = shares[static_cast<std::size_t>(p * lanes + lane)];
       const float* own = partials.out(index, p, lane);
-      float* total = out.data();
+      float* total = out.data() + lane * stride;
       for (std::int64_t e = 0; e < width; ++e) total[e] += share * own[e];
     }
-    leaves().narrow(block.out_dtype, out.data(), const_cast<std::byte*>(to.out), block.out_stride, width);
   }
+  for (std::int64_t lane = 0; lane < lanes; ++lane)
+    leaves().narrow(block.out_dtype, out.data() + lane * stride,
+                    const_cast<std::byte*>(block.lanes[static_cast<std::size_t>(lane)].out), block.out_stride, width);
 }
 
 }  // namespace
