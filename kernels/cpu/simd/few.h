@@ -242,7 +242,7 @@ class FewTurns {
       groups_[count_++].prepare(scratch_, blocks.subspan(first, std::size_t{kHeads}));
     end_ = groups_[0].end;
     in_order_ = Isa::kLosesRequests && kHeads == 1 && count_ > 1;
-    if constexpr (kStreams) streams_ = !in_order_ && are_streams<Isa, kType>(groups_[0].heads);
+    if constexpr (kStreams) streams_ = !in_order_ && are_streams<Isa, kType>(groups_[0].heads, kRowsOfHead);
     rows_ = streams_ ? kStreamRows : !Isa::kLosesRequests ? 32 : in_order_ ? rows_in_order() : kMostTurnRows;
     tokens_ = rows_ / kHeads;
     weights_ = scratch_.take<float>(rows_ * kRowsOfHead + Isa::kLanes);
@@ -260,7 +260,7 @@ class FewTurns {
 
  private:
   using Group = FewRows<Isa, kType, kHeads, kRowsOfHead>;
-  static constexpr bool kStreams = Isa::kLosesRequests && kRowsOfHead == 1;
+  static constexpr bool kStreams = Isa::kLosesRequests && kRowsOfHead <= kMostStreamRows;
 
   [[nodiscard]] const KeyRows& rows(Operand operand, std::int64_t group) const {
     return rows_of<Isa>(groups_[group].block().keys, operand);
@@ -313,8 +313,8 @@ class FewTurns {
     const Group& own = groups_[group];
     if constexpr (kStreams) {
       if (streams_)
-        return multiply_stream<Isa, kType, kHeads>(own.block().keys.parts[0], turn.first, turn.count, own.queries[0],
-                                                   weights_);
+        return multiply_stream<Isa, kType, kHeads, kRowsOfHead>(own.block().keys.parts[0], turn.first, turn.count,
+                                                                own.queries[0], weights_);
     }
     if constexpr (kHeads == 1) {
       const RowsInTurn& then = turn.rows[kValues];
@@ -329,7 +329,8 @@ class FewTurns {
     Group& own = groups_[group];
     if constexpr (kStreams) {
       if (streams_)
-        return add_stream<Isa, kType, kHeads>(own.block().keys.values, turn.first, turn.count, weights_, own.out);
+        return add_stream<Isa, kType, kHeads, kRowsOfHead>(own.block().keys.values, turn.first, turn.count, weights_,
+                                                           own.out);
     }
     if constexpr (kHeads == 1) {
       const bool last = group + 1 == count_;
@@ -381,8 +382,9 @@ class FewTurns {
 template <class Isa, DType kType>
 void attend_few(std::span<const AttentionBlock* const> blocks) {
   const std::size_t rows = blocks[0]->lanes.size();
-  if constexpr (Isa::kLosesRequests) {
-    if (rows == 1 && are_streams<Isa, kType>(blocks)) {
+  // f16 takes so long to convert that requests come no faster than memory answers them.
+  if constexpr (Isa::kLosesRequests && kType != DType::kF16) {
+    if (rows == 1 && are_streams<Isa, kType>(blocks, 1)) {
       if (blocks.size() % 8 == 0) return FewTurns<Isa, kType, 8, 1>(blocks).attend();
       if (blocks.size() % 4 == 0) return FewTurns<Isa, kType, 4, 1>(blocks).attend();
       if (blocks.size() % 2 == 0) return FewTurns<Isa, kType, 2, 1>(blocks).attend();

@@ -2,6 +2,8 @@
 // instruction set.
 #include "kernels/attention.h"
 
+#include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -106,14 +108,14 @@ Tensor gapped(const Tensor& rows) {
 }
 
 // Widths of every tile, heads in groups of every size and one by one, keys that fill turns or do not; in any layout, and as a
-// cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks.
+// cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks. Of a single head two rows.
 TEST_P(CpuAttention, AgreesWithTheReferenceAtOneRowOfAHead) {
   Draw draw(10);
-  for (const std::int64_t heads : {1, 2, 3, 4, 6, 8, 16}) {
+  for (const std::int64_t heads : {1, 2, 3, 4, 5, 6, 8, 16}) {
     for (const std::int64_t width : {32, 64, 96, 128, 224, 256}) {
       SCOPED_TRACE(std::to_string(heads) + " heads, " + std::to_string(width) + " wide");
       const std::int64_t keys = draw.of<std::int64_t>({128, 400, draw.between(1, 700), 4096 / heads + draw.between(0, 9)});
-      AttentionCall call = random_call(draw, GetParam(), {heads, 1, 1, keys}, {width, width});
+      AttentionCall call = random_call(draw, GetParam(), {heads, heads == 1 ? 2 : 1, 1, keys}, {width, width});
       expect_agrees(call);
       call.key = call.key.contiguous();
       call.value = gapped(call.value);
@@ -134,6 +136,31 @@ TEST_P(CpuAttention, AgreesWithTheReferenceAtOneRowOfAHead) {
 TEST_P(CpuAttention, AgreesWithTheReferenceOverManyKeys) {
   Draw draw(5);
   with_calls(8, [&](int) { expect_agrees(long_call(draw, GetParam())); });
+}
+
+// One key has the weight 1: out is its value, here every 16-bit pattern there is.
+TEST(CpuAttentionStorage, WidensEveryNumberExactly) {
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    Tensor value = Tensor::uninitialized({1, 1, 128, 512}, dtype);
+    std::uint16_t bits = 0;
+    for (std::int64_t i = 0; i < value.count(); ++i, ++bits) std::memcpy(value.bytes_begin() + 2 * i, &bits, sizeof(bits));
+    const AttentionCall call{.query = Tensor::zeros({1, 1, 128, 16}, dtype),
+                             .key = Tensor::zeros({1, 1, 128, 16}, dtype),
+                             .value = value,
+                             .plan = {{{.count = 1, .length = 1, .limit = 1}}},
+                             .scale = 1,
+                             .out_dtype = DType::kF32};
+    const Tensor expected = value.to(DType::kF32);
+    with_every_isa([&] {
+      const Tensor out = cpu::attention(call).out;
+      for (std::int64_t i = 0; i < out.count(); ++i) {
+        const float wanted = expected.data<float>()[i];
+        const float got = out.data<float>()[i];
+        ASSERT_TRUE(std::isnan(wanted) ? std::isnan(got) : got == wanted)
+            << to_string(dtype) << " bits " << i << ": " << got;
+      }
+    });
+  }
 }
 
 void expect_gradients_agree(const AttentionCall& call, Draw& draw) {
