@@ -320,7 +320,7 @@ void add_dense() {
 }
 
 void add_decode() {
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     for (std::int64_t group : {1, 8}) {
       for (const auto& [layout, name] : {std::pair{CacheLayout::kRowsFirst, "bshd"},
                                          {CacheLayout::kHeadsFirst, "bhsd"},

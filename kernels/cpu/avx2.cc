@@ -1,5 +1,7 @@
 // AVX2 with fused multiply-add: Haswell, Zen and later.
 #if defined(__x86_64__)
+#include <immintrin.h>
+
 #include "kernels/cpu/simd/outside.h"
 
 #ifdef __clang__
@@ -20,6 +22,10 @@ struct Avx2 {
   static constexpr bool kPairs = false;
   static constexpr bool kLosesRequests = false;
   static constexpr bool kScales = false;
+  static constexpr bool kWidens = true;
+  static Floats<Avx2> widened(HalfWords<Avx2> half) {
+    return bits_as<Floats<Avx2>>(_mm256_cvtph_ps(bits_as<__m128i>(half)));
+  }
 };
 
 }  // namespace

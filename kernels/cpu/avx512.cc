@@ -23,6 +23,10 @@ struct Avx512 {
   static constexpr bool kPairs = false;
   static constexpr bool kLosesRequests = false;
   static constexpr bool kScales = true;
+  static constexpr bool kWidens = true;
+  static Floats<Avx512> widened(HalfWords<Avx512> half) {
+    return bits_as<Floats<Avx512>>(_mm512_maskz_cvtph_ps(0xFFFF, bits_as<__m256i>(half)));
+  }
   /// x - round(x)
   static Floats<Avx512> remainder(Floats<Avx512> x) {
     return bits_as<Floats<Avx512>>(_mm512_reduce_ps(bits_as<__m512>(x), _MM_FROUND_TO_NEAREST_INT));

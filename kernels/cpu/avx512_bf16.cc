@@ -1,5 +1,7 @@
 // AVX-512 with bf16 dot products: Zen 4 and Cooper Lake. Later processors of Intel have them too, but are faster without.
 #if defined(__x86_64__)
+#include <immintrin.h>
+
 #include "kernels/cpu/simd/outside.h"
 
 #ifdef __clang__
@@ -21,6 +23,10 @@ struct Avx512Bf16 {
   static constexpr bool kPairs = true;
   static constexpr bool kLosesRequests = true;  // measured on Zen 4
   static constexpr bool kScales = false;
+  static constexpr bool kWidens = true;
+  static Floats<Avx512Bf16> widened(HalfWords<Avx512Bf16> half) {
+    return bits_as<Floats<Avx512Bf16>>(_mm512_maskz_cvtph_ps(0xFFFF, bits_as<__m256i>(half)));
+  }
   static Floats<Avx512Bf16> dot(Floats<Avx512Bf16> sum, Words<Avx512Bf16> a, Words<Avx512Bf16> b) {
 #ifdef __clang__
     using Pairs = Ints<Avx512Bf16>;

@@ -18,6 +18,7 @@ struct Generic {
   static constexpr bool kPairs = false;
   static constexpr bool kLosesRequests = false;
   static constexpr bool kScales = false;
+  static constexpr bool kWidens = false;
 };
 
 }  // namespace

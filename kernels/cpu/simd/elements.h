@@ -20,6 +20,8 @@ inline Floats<Isa> widened(HalfWords<Isa> half) {
   const Words<Isa> word = __builtin_convertvector(half, Words<Isa>);
   if constexpr (kType == DType::kBF16) {
     return bits_as<Floats<Isa>>(word << 16);
+  } else if constexpr (Isa::kWidens) {
+    return Isa::widened(half);
   } else {
     // The exponent's bias differs by 112; multiplying instead of adding it makes normal numbers of subnormal ones.
     const Words<Isa> magnitude = word & 0x7FFFu;
