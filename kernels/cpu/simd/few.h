@@ -21,11 +21,11 @@
 
 namespace tessera::kernels::cpu {
 
-/// Some tokens, and where their keys and values lie.
+/// Some tokens, and where their keys and values lie: those of the group whose turn it is, one group after the other.
 struct TurnOfKeys {
   std::int64_t first = 0;
   std::int64_t count = 0;
-  RowsInTurn rows[kOperands];                  ///< of the group whose turn it is
+  RowsInTurn rows[kOperands];
   const std::byte** in_order[kOperands] = {};  ///< [tokens][groups], if memory is asked for in its order
 };
 
@@ -243,6 +243,8 @@ class FewTurns {
     end_ = groups_[0].end;
     in_order_ = Isa::kLosesRequests && kHeads == 1 && count_ > 1;
     if constexpr (kStreams) streams_ = !in_order_ && are_streams<Isa, kType>(groups_[0].heads, kRowsOfHead);
+    // Few, so that what is asked for a turn ahead stays in the second cache, and values keep streaming beside keys; where
+    // requests get lost many, so that memory is read in long runs. Measured.
     rows_ = streams_ ? kStreamRows : !Isa::kLosesRequests ? 32 : in_order_ ? rows_in_order() : kMostTurnRows;
     tokens_ = rows_ / kHeads;
     weights_ = scratch_.take<float>(rows_ * kRowsOfHead + Isa::kLanes);
