@@ -72,22 +72,18 @@ bool spin_until(const Done& done) {
 
 using Run = std::function<void(std::int64_t, std::int64_t)>;  // of tasks [first, last)
 
-// How many of `left` tasks a thread takes at a time.
-using RunLength = std::int64_t (*)(std::int64_t left, std::int64_t threads);
-
 // One parallel call. Workers share its ownership: one that comes when all tasks are taken finds only that, and the caller has
 // not waited for it.
 class Job {
  public:
-  Job(std::int64_t count, std::int64_t threads, RunLength length, const Run& work)
-      : count_(count), threads_(threads), length_(length), work_(work) {}
+  Job(std::int64_t count, std::int64_t parts, const Run& work) : count_(count), parts_(parts), work_(work) {}
 
   // Takes tasks until there are none. Each is either run or, after another threw, left out, and counted as finished either
   // way.
   void run() {
     std::int64_t finished = 0;
     for (std::int64_t first = next_.load(std::memory_order_relaxed); first < count_;) {
-      const std::int64_t last = first + length_(count_ - first, threads_);
+      const std::int64_t last = first + std::max<std::int64_t>((count_ - first) / parts_, 1);
       if (!next_.compare_exchange_weak(first, last, std::memory_order_relaxed)) continue;
       finished += last - first;
       try {
@@ -125,8 +121,7 @@ class Job {
   }
 
   const std::int64_t count_;
-  const std::int64_t threads_;
-  const RunLength length_;
+  const std::int64_t parts_;
   const Run& work_;  // the caller's: there as long as a task is
   std::atomic<std::int64_t> next_{0};
   std::atomic<std::int64_t> finished_{0};
@@ -216,14 +211,15 @@ Pool& pool() {
   return pool;
 }
 
-void run_all(std::int64_t count, RunLength length, const Run& work) {
+// A run is one of `parts` parts of what is left, at least one task.
+void run_all(std::int64_t count, std::int64_t parts, const Run& work) {
   const std::int64_t threads = std::min<std::int64_t>(count, thread_count());
   const ThreadShare inside(1);
   if (threads <= 1) {
     if (count > 0) work(0, count);
     return;
   }
-  const auto job = std::make_shared<Job>(count, threads, length, work);
+  const auto job = std::make_shared<Job>(count, parts, work);
   pool().offer(job, static_cast<int>(threads) - 1);
   job->run();
   pool().withdraw(job);
@@ -248,16 +244,13 @@ int thread_count() {
 }
 
 void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& work) {
-  run_all(
-      count, [](std::int64_t, std::int64_t) -> std::int64_t { return 1; },
-      [&](std::int64_t first, std::int64_t last) {
-        for (std::int64_t i = first; i < last; ++i) work(i);
-      });
+  run_all(count, count, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) work(i);
+  });
 }
 
 void parallel_for_runs(std::int64_t count, const std::function<void(std::int64_t first, std::int64_t last)>& work) {
-  run_all(
-      count, [](std::int64_t left, std::int64_t threads) { return std::max<std::int64_t>(left / (2 * threads), 1); }, work);
+  run_all(count, std::int64_t{2} * thread_count(), work);
 }
 
 ThreadShare::ThreadShare(int threads) : before_(share_of_this_thread) {
