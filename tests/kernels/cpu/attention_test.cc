@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "kernels/cpu/cpu.h"
@@ -108,14 +109,16 @@ Tensor gapped(const Tensor& rows) {
 }
 
 // Widths of every tile, heads in groups of every size and one by one, keys that fill turns or do not; in any layout, and as a
-// cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks. Of a single head two rows.
+// cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks. Of one head two rows too.
 TEST_P(CpuAttention, AgreesWithTheReferenceAtOneRowOfAHead) {
   Draw draw(10);
-  for (const std::int64_t heads : {1, 2, 3, 4, 5, 6, 8, 16}) {
+  for (const auto& [heads, group] :
+       {std::pair<std::int64_t, std::int64_t>{1, 1}, {1, 2}, {2, 1}, {3, 1}, {4, 1}, {6, 1}, {8, 1}, {16, 1}}) {
     for (const std::int64_t width : {32, 64, 96, 128, 224, 256}) {
-      SCOPED_TRACE(std::to_string(heads) + " heads, " + std::to_string(width) + " wide");
+      SCOPED_TRACE(std::to_string(heads) + " heads in groups of " + std::to_string(group) + ", " + std::to_string(width) +
+                   " wide");
       const std::int64_t keys = draw.of<std::int64_t>({128, 400, draw.between(1, 700), 4096 / heads + draw.between(0, 9)});
-      AttentionCall call = random_call(draw, GetParam(), {heads, heads == 1 ? 2 : 1, 1, keys}, {width, width});
+      AttentionCall call = random_call(draw, GetParam(), {heads, group, 1, keys}, {width, width});
       expect_agrees(call);
       call.key = call.key.contiguous();
       call.value = gapped(call.value);
