@@ -242,7 +242,7 @@ class FewTurns {
       groups_[count_++].prepare(scratch_, blocks.subspan(first, std::size_t{kHeads}));
     end_ = groups_[0].end;
     in_order_ = Isa::kLosesRequests && kHeads == 1 && count_ > 1;
-    if constexpr (kStreams) streams_ = !in_order_ && are_streams<Isa, kType>(groups_[0].heads, kRowsOfHead);
+    if constexpr (kStreams) streams_ = kHeads > 1 || (!in_order_ && are_streams<Isa, kType>(groups_[0].heads, kRowsOfHead));
     // Few, so that what is asked for a turn ahead stays in the second cache, and values keep streaming beside keys; where
     // requests get lost many, so that memory is read in long runs. Measured.
     rows_ = streams_ ? kStreamRows : !Isa::kLosesRequests ? 32 : in_order_ ? rows_in_order() : kMostTurnRows;

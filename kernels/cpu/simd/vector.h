@@ -1,10 +1,11 @@
 // Vectors of one instruction set, in the compilers' vector types: included where that set is the compilation target (see
 // avx512.cc).
 //
-// An instruction set is a struct: `kLanes` floats in a vector, `kTileRows` rows in a tile of matrix products (as many as
-// the registers take with three vectors of columns), `kPairs`, whether `dot` multiplies pairs of bf16, `kLosesRequests`,
-// whether its machines drop requests for memory that they cannot serve at once, `kScales`, whether `remainder` and `scaled` take
-// apart and put together powers of two, and `kWidens`, whether `widened` makes floats of f16. All functions here are templates on it, so that each set has its own.
+// An instruction set is a struct: `kLanes` floats in a vector, `kTileRows` rows in a tile of matrix products (as many as the
+// registers take with three vectors of columns), `kPairs`, whether `dot` multiplies pairs of bf16, `kLosesRequests`, whether
+// its machines drop requests for memory that they cannot serve at once, `kScales`, whether `remainder` and `scaled` take
+// apart and put together powers of two, and `kWidens`, whether `widened` makes floats of f16. All functions here are
+// templates on it, so that each set has its own.
 #pragma once
 
 #include <cstdint>
