@@ -169,8 +169,7 @@ class FewTurns {
 template <class Isa, DType kType>
 void attend_few(std::span<const AttentionBlock* const> blocks) {
   const std::size_t rows = blocks[0]->lanes.size();
-  // f16 takes so long to convert that requests come no faster than memory answers them.
-  if constexpr (Isa::kLosesRequests && kType != DType::kF16) {
+  if constexpr (Isa::kLosesRequests) {
     if (rows == 1 && are_streams<Isa, kType>(blocks, 1)) {
       if (blocks.size() % 8 == 0) return FewTurns<Isa, kType, 8, 1>(blocks).attend();
       if (blocks.size() % 4 == 0) return FewTurns<Isa, kType, 4, 1>(blocks).attend();
