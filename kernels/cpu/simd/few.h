@@ -47,7 +47,7 @@ class FewTurns {
 
  private:
   using Group = FewRows<Isa, kType, kHeads, kRowsOfHead>;
-  static constexpr bool kStreams = Isa::kLosesRequests && kRowsOfHead <= kMostStreamRows;
+  static constexpr bool kStreams = Isa::kLosesRequests && kRowsOfHead <= kMostStreamRows<kType, (kHeads > 1)>;
 
   [[nodiscard]] const KeyRows& rows(Operand operand, std::int64_t group) const {
     return rows_of<Isa>(groups_[group].block().keys, operand);
@@ -165,23 +165,29 @@ class FewTurns {
   TurnOfKeys turns_[2];                                                     // one and the next
 };
 
+/// @param blocks of at most kRowsOfHead lanes, all of as many
+template <class Isa, DType kType, int kRowsOfHead>
+void attend_rows(std::span<const AttentionBlock* const> blocks) {
+  if constexpr (Isa::kLosesRequests && kRowsOfHead <= kMostStreamRows<kType, true>) {
+    if (are_streams<Isa, kType>(blocks, kRowsOfHead)) {
+      if (blocks.size() % 8 == 0) return FewTurns<Isa, kType, 8, kRowsOfHead>(blocks).attend();
+      if (blocks.size() % 4 == 0) return FewTurns<Isa, kType, 4, kRowsOfHead>(blocks).attend();
+      if (blocks.size() % 2 == 0) return FewTurns<Isa, kType, 2, kRowsOfHead>(blocks).attend();
+    }
+  }
+  FewTurns<Isa, kType, 1, kRowsOfHead>(blocks).attend();
+}
+
 /// @param blocks as many lanes each
 template <class Isa, DType kType>
 void attend_few(std::span<const AttentionBlock* const> blocks) {
   const std::size_t rows = blocks[0]->lanes.size();
-  if constexpr (Isa::kLosesRequests) {
-    if (rows == 1 && are_streams<Isa, kType>(blocks, 1)) {
-      if (blocks.size() % 8 == 0) return FewTurns<Isa, kType, 8, 1>(blocks).attend();
-      if (blocks.size() % 4 == 0) return FewTurns<Isa, kType, 4, 1>(blocks).attend();
-      if (blocks.size() % 2 == 0) return FewTurns<Isa, kType, 2, 1>(blocks).attend();
-    }
-  }
-  if (rows == 1) return FewTurns<Isa, kType, 1, 1>(blocks).attend();
-  if (rows == 2) return FewTurns<Isa, kType, 1, 2>(blocks).attend();
+  if (rows == 1) return attend_rows<Isa, kType, 1>(blocks);
+  if (rows == 2) return attend_rows<Isa, kType, 2>(blocks);
   if constexpr (Isa::kLanes >= 8) {
-    if (rows <= 4) return FewTurns<Isa, kType, 1, 4>(blocks).attend();
+    if (rows <= 4) return attend_rows<Isa, kType, 4>(blocks);
   }
-  if constexpr (Isa::kLanes >= 16) return FewTurns<Isa, kType, 1, 8>(blocks).attend();
+  if constexpr (Isa::kLanes >= 16) return attend_rows<Isa, kType, 8>(blocks);
 }
 
 }  // namespace tessera::kernels::cpu

@@ -26,7 +26,7 @@ struct TurnOfKeys {
 };
 
 /// The rows of kHeads heads that lie side by side, and what they have gathered. A head has kRowsOfHead rows, of which the last
-/// may be repeats; several heads are streams, of one row each. Arrays hold one number for each row, repeated for each token of a
+/// may be repeats; several heads are streams. Arrays hold one number for each row, repeated for each token of a
 /// vector of scores.
 template <class Isa, DType kType, int kHeads, int kRowsOfHead>
 struct FewRows {

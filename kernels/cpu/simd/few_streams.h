@@ -1,6 +1,6 @@
 // Keys and values as streams of memory: those of some tokens one after the other, each token's heads side by side.
 //
-// For one row of each head, or two of a single head, where requests for memory get lost when too many are under way: then
+// For one or two rows of each head, where requests for memory get lost when too many are under way: then
 // they have to come evenly and in memory's order, from one place at a time, and with as few instructions between them as may
 // be, for the machine looks only so many ahead. So addresses are counted on, not looked up, and heads are unrolled.
 #pragma once
@@ -19,8 +19,10 @@ namespace tessera::kernels::cpu {
 /// Rows of keys that are read before those of their values are: so many that memory seldom turns from one to the other.
 inline constexpr std::int64_t kStreamRows = 4096;
 
-/// Rows of a head that streams have at most: as many as registers hold the sums of.
-inline constexpr int kMostStreamRows = 2;
+/// Rows of a head that streams have at most: as many as registers hold the sums of. Several heads have two rows in f32 only:
+/// what is converted leaves too many instructions between two reads then. Measured.
+template <DType kType, bool kSeveralHeads>
+inline constexpr int kMostStreamRows = kSeveralHeads&& kType != DType::kF32 ? 1 : 2;
 
 /// What lies so many bytes behind a key is asked for, into the second cache: just enough to tell the machine where the stream
 /// goes on, for it reads ahead by itself. Without, streams are up to an eighth slower; with 1.5 KiB, f16, which takes long to

@@ -109,11 +109,12 @@ Tensor gapped(const Tensor& rows) {
 }
 
 // Widths of every tile, heads in groups of every size and one by one, keys that fill turns or do not; in any layout, and as a
-// cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks. Of one head two rows too.
-TEST_P(CpuAttention, AgreesWithTheReferenceAtOneRowOfAHead) {
+// cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks.
+TEST_P(CpuAttention, AgreesWithTheReferenceAtOneOrTwoRowsOfAHead) {
   Draw draw(10);
-  for (const auto& [heads, group] :
-       {std::pair<std::int64_t, std::int64_t>{1, 1}, {1, 2}, {2, 1}, {3, 1}, {4, 1}, {6, 1}, {8, 1}, {16, 1}}) {
+  constexpr std::pair<std::int64_t, std::int64_t> kHeadsAndGroups[] = {{1, 1}, {1, 2}, {2, 1}, {2, 2}, {3, 1}, {4, 1},
+                                                                       {4, 2}, {6, 1}, {8, 1}, {8, 2}, {16, 1}};
+  for (const auto& [heads, group] : kHeadsAndGroups) {
     for (const std::int64_t width : {32, 64, 96, 128, 224, 256}) {
       SCOPED_TRACE(std::to_string(heads) + " heads in groups of " + std::to_string(group) + ", " + std::to_string(width) +
                    " wide");
