@@ -83,6 +83,16 @@ inline Interleaved<Isa> interleaved(Words<Isa> even, Words<Isa> odd) {
   return interleave<Isa>(even, odd, std::make_index_sequence<2 * Isa::kLanes>());
 }
 
+/// 16-bit elements, half a vector of them, and zeros behind.
+template <class Isa, std::size_t... kHalf>
+inline Words<Isa> before_zeros(HalfWords<Isa> half, std::index_sequence<kHalf...>) {
+  return bits_as<Words<Isa>>(__builtin_shufflevector(half, HalfWords<Isa>{}, static_cast<int>(kHalf)...));
+}
+template <class Isa>
+inline Words<Isa> before_zeros(HalfWords<Isa> half) {
+  return before_zeros<Isa>(half, std::make_index_sequence<2 * Isa::kLanes>());
+}
+
 /// `count` elements from `address` on, `stride` elements apart, at most a vector of them; zeros behind.
 template <class Isa, DType kType>
 inline Floats<Isa> load_elements(const std::byte* address, std::int64_t stride, std::int64_t count) {

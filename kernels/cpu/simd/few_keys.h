@@ -95,7 +95,10 @@ inline void multiply_keys(const std::byte* const* keys, std::int64_t width, std:
     }
     for (std::int64_t v = whole; v < vectors; ++v) {
       typename Keys::Lanes rest[std::size_t{kKeys}];
-      for (int i = 0; i < kKeys; ++i) rest[i] = Keys::lanes_of(keys[i], element_stride, v, width);
+      for (int i = 0; i < kKeys; ++i) {
+        requests.ask(i, v * Math::kBytes);
+        rest[i] = Keys::lanes_of(keys[i], element_stride, v, width);
+      }
       multiply(
           v, [&](int i) __attribute__((always_inline)) { return reinterpret_cast<const std::byte*>(&rest[i]); });
     }
@@ -122,7 +125,10 @@ inline void multiply_keys(const std::byte* const* keys, std::int64_t width, std:
     }
     for (std::int64_t v = whole; v < vectors; ++v) {
       multiply(
-          v, [&](int i) __attribute__((always_inline)) { return Keys::lanes_of(keys[i], element_stride, v, width); });
+          v, [&](int i) __attribute__((always_inline)) {
+            requests.ask(i, v * Math::kBytes);
+            return Keys::lanes_of(keys[i], element_stride, v, width);
+          });
     }
   }
 }

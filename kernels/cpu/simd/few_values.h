@@ -116,11 +116,13 @@ template <class Isa, int kRows>
 /// The same for one vector of elements from `e` on, in their order, wherever they lie.
 template <class Isa, DType kType, int kRows>
 [[gnu::noinline]] void add_value_elements(const KeyRows& keys, const ValueRows& values, std::int64_t e,
-                                          const float* weights, float* out, std::int64_t row_stride) {
+                                          const float* weights, float* out, std::int64_t row_stride,
+                                          Requests<Isa> requests) {
   using F = Floats<Isa>;
   const std::int64_t offset = e * keys.element_stride * std::int64_t{sizeof(Bits<kType>)};
   F sums[std::size_t{kRows}] = {};
   for (std::int64_t j = 0; j < values.count; ++j) {
+    requests.ask(j, offset);
     const F value = load_elements<Isa, kType>(values.rows[j] + offset, keys.element_stride, keys.width - e);
     const float* own = weights + j * kRows;
 #pragma GCC unroll 8
@@ -168,7 +170,7 @@ void add_values_of_few(const KeyRows& keys, const ValueRows& values, const float
       add_values_tile<Isa, kType, kRows, 2>(values, e * kBytes, weights, out + e, row_stride, requests);
       e += 2 * Isa::kLanes;
     } else {
-      add_value_elements<Isa, kType, kRows>(keys, values, e, weights, out + e, row_stride);
+      add_value_elements<Isa, kType, kRows>(keys, values, e, weights, out + e, row_stride, requests);
       e += Isa::kLanes;
     }
   }

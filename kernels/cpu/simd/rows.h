@@ -23,16 +23,23 @@ struct Unpaired : Isa {
 template <class Isa>
 using WithoutPairs = std::conditional_t<Isa::kPairs, Unpaired<Isa>, Isa>;
 
+/// `count` 16-bit elements, `stride` elements apart, as a vector of words of two; zeros behind. Apart from its callers, whose
+/// loops need the registers.
+template <class Isa>
+[[gnu::noinline, gnu::cold]] Words<Isa> scattered_words(const std::byte* address, std::int64_t stride, std::int64_t count) {
+  std::uint16_t elements[2 * Isa::kLanes] = {};
+  for (std::int64_t i = 0; i < 2 * Isa::kLanes && i < count; ++i) std::memcpy(&elements[i], address + i * stride * 2, 2);
+  return load<Words<Isa>>(elements);
+}
+
 /// Elements [d, ...) of a row as one vector: floats, or of bf16 with kDepth 2 words of two; zeros behind the row's end.
 template <class Isa, DType kType, int kDepth = MathOf<Isa, kType>::kDepth>
 inline Words<Isa> row_words(const std::byte* row, std::int64_t stride, std::int64_t d, std::int64_t width) {
   constexpr std::int64_t kBytes = sizeof(Bits<kType>);
   if constexpr (kDepth == 2) {
     if (stride == 1 && d + 2 * Isa::kLanes <= width) return load<Words<Isa>>(row + d * kBytes);
-    std::uint16_t elements[2 * Isa::kLanes] = {};
-    for (std::int64_t i = 0; i < 2 * Isa::kLanes && d + i < width; ++i)
-      std::memcpy(&elements[i], row + (d + i) * stride * kBytes, 2);
-    return load<Words<Isa>>(elements);
+    if (stride == 1 && d + Isa::kLanes == width) return before_zeros<Isa>(load<HalfWords<Isa>>(row + d * kBytes));
+    return scattered_words<Isa>(row + d * stride * kBytes, stride, width - d);
   } else {
     return bits_as<Words<Isa>>(load_elements<Isa, kType>(row + d * stride * kBytes, stride, width - d));
   }
