@@ -28,9 +28,7 @@ class FewTurns {
     end_ = groups_[0].end;
     in_order_ = Isa::kLosesRequests && kHeads == 1 && count_ > 1;
     if constexpr (kStreams) streams_ = kHeads > 1 || (!in_order_ && are_streams<Isa, kType>(groups_[0].heads, kRowsOfHead));
-    // Few, so that what is asked for a turn ahead stays in the second cache, and values keep streaming beside keys; where
-    // requests get lost many, so that memory is read in long runs. Measured.
-    rows_ = streams_ ? kStreamRows : !Isa::kLosesRequests ? 32 : in_order_ ? rows_in_order() : kMostTurnRows;
+    rows_ = streams_ ? kStreamRows : rows_of_turn();
     tokens_ = rows_ / kHeads;
     weights_ = scratch_.take<float>(rows_ * kRowsOfHead + Isa::kLanes);
     for (const Operand operand : kAllOperands) {
@@ -130,23 +128,27 @@ class FewTurns {
     }
   }
 
-  /// What is asked for while a turn's rows are read, before those of `then`. In memory's order that is the next turn's; into
-  /// the first cache then nothing is (the row itself): what lies so far apart would push itself out of it again.
+  /// What is asked for while a turn's rows are read, before those of `then`: into the second cache those, or where requests
+  /// get lost, the next turn's, so that memory is read in long runs. In memory's order nothing is asked for into the first
+  /// cache (but the row itself): what lies so far apart would push itself out of it again.
   Requests<Isa> requests(std::int64_t group, Operand operand, TurnOfKeys& turn, const TurnOfKeys& next,
                          const RowsInTurn& then) const {
     RowsInTurn& own = turn.rows[operand];
     if (in_order_) return {own, next.in_order[operand] + group * tokens_};
     follow<Isa>(own, rows_, then);
-    return {own + kNearRows, then};
+    return {own + kNearRows, Isa::kLosesRequests ? next.rows[operand] : then};
   }
 
-  /// Few enough that what is asked for stays in the second cache, and that a block's first rows, for which nobody asked, are
-  /// few; enough to be worth a turn, and whole vectors of scores. Measured.
-  [[nodiscard]] std::int64_t rows_in_order() const {
-    constexpr std::int64_t kBytes = 8192;
+  /// Rows of a turn, if they are no streams: few, so that what is asked for stays in the second cache, and values keep streaming
+  /// beside keys. Where requests get lost many, so that memory is read in long runs; fewer of heads in order, all of which
+  /// have a turn before the next one, but enough to be worth it, and whole vectors of scores. Measured.
+  [[nodiscard]] std::int64_t rows_of_turn() const {
+    if (!Isa::kLosesRequests) return 32;
+    const std::int64_t least = in_order_ ? Isa::kLanes : 64;
+    const std::int64_t most_bytes = in_order_ ? 8192 : 49152;
     const std::int64_t bytes_of_row = rows(kFirstPart, 0).width * std::int64_t{sizeof(Bits<kType>)};
     std::int64_t count = kMostTurnRows;
-    while (count > Isa::kLanes && count * bytes_of_row > kBytes) count /= 2;
+    while (count > least && count * bytes_of_row > most_bytes) count /= 2;
     return count;
   }
 

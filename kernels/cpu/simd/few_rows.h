@@ -12,7 +12,7 @@
 namespace tessera::kernels::cpu {
 
 /// Rows of keys that are looked up, and read before those of their values are, at most.
-inline constexpr std::int64_t kMostTurnRows = 64;
+inline constexpr std::int64_t kMostTurnRows = 128;
 
 /// A row is asked for into the first cache when the one so many before it is read.
 inline constexpr std::int64_t kNearRows = 8;
