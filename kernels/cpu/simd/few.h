@@ -30,7 +30,7 @@ class FewTurns {
     if constexpr (kStreams) streams_ = kHeads > 1 || (!in_order_ && are_streams<Isa, kType>(groups_[0].heads, kRowsOfHead));
     rows_ = streams_ ? kStreamRows : rows_of_turn();
     tokens_ = rows_ / kHeads;
-    weights_ = scratch_.take<float>(rows_ * kRowsOfHead + Isa::kLanes);
+    weights_ = scratch_.take<float>(together() * (rows_ * kRowsOfHead + Isa::kLanes));
     for (const Operand operand : kAllOperands) {
       for (std::int64_t g = 0; g < count_; ++g) distances_[operand][g] = rows(operand, g).base - rows(operand, 0).base;
       for (TurnOfKeys& turn : turns_)
@@ -57,10 +57,10 @@ class FewTurns {
       TurnOfKeys& turn = turns_[i % 2];
       TurnOfKeys& next = turns_[(i + 1) % 2];
       find(next, turn.first + turn.count);
-      for (std::int64_t g = 0; g < count_; ++g) {
-        multiply(g, turn, next);
-        groups_[g].weigh(turn, weights_);
-        add(g, turn, next);
+      for (std::int64_t first = 0; first < count_; first += together()) {
+        const std::int64_t behind = first + together();
+        for (std::int64_t g = first; g < behind; ++g) multiply(g, turn, next);
+        for (std::int64_t g = first; g < behind; ++g) add(g, turn, next);
       }
       if (turn.first + turn.count == end_) return;
     }
@@ -86,45 +86,54 @@ class FewTurns {
       }
     }
   }
-  /// From group `group` on to the next one.
+
+  /// From group `group` on to the next one, if there is one.
   void pass_on(TurnOfKeys& turn, Operand operand, std::int64_t group) const {
-    if (rows(operand, 0).width == 0) return;
+    if (group + 1 == count_ || rows(operand, 0).width == 0) return;
     const std::int64_t distance = distances_[operand][group + 1] - distances_[operand][group];
     for (std::int64_t t = 0; t < tokens_; ++t) turn.rows[operand][t] += distance;
   }
 
-  /// Multiplies keys: products go into `weights_`.
+  /// Groups whose keys are multiplied before their values are added. In memory's order all are, so that it is read in longer
+  /// runs.
+  [[nodiscard]] std::int64_t together() const { return in_order_ ? count_ : 1; }
+
+  /// Those of a group [tokens][rows], whole vectors.
+  [[nodiscard]] float* weights(std::int64_t group) const {
+    return weights_ + (in_order_ ? group : 0) * (rows_ * kRowsOfHead + Isa::kLanes);
+  }
+
+  /// Multiplies keys: products go where weights will be. Passes keys on to the next group.
   void multiply(std::int64_t group, TurnOfKeys& turn, const TurnOfKeys& next) {
     const Group& own = groups_[group];
     if constexpr (kStreams) {
       if (streams_)
         return multiply_stream<Isa, kType, kHeads, kRowsOfHead>(own.block().keys.parts[0], turn.first, turn.count,
-                                                                own.queries[0], weights_);
+                                                                own.queries[0], weights(group));
     }
     if constexpr (kHeads == 1) {
       const RowsInTurn& then = turn.rows[kValues];
       Requests<Isa> second = requests(group, kSecondPart, turn, next, then);
       if (!in_order_) second.far = second.near;  // narrow: once is enough
-      own.multiply(turn, requests(group, kFirstPart, turn, next, then), second, weights_);
+      own.multiply(turn, requests(group, kFirstPart, turn, next, then), second, weights(group));
+      pass_on(turn, kFirstPart, group);
+      pass_on(turn, kSecondPart, group);
     }
   }
 
-  /// Adds values, and passes the turn on to the next group.
+  /// Makes weights of products, and adds values. Passes these on to the next group.
   void add(std::int64_t group, TurnOfKeys& turn, const TurnOfKeys& next) {
     Group& own = groups_[group];
+    own.weigh(turn, weights(group));
     if constexpr (kStreams) {
       if (streams_)
-        return add_stream<Isa, kType, kHeads, kRowsOfHead>(own.block().keys.values, turn.first, turn.count, weights_,
+        return add_stream<Isa, kType, kHeads, kRowsOfHead>(own.block().keys.values, turn.first, turn.count, weights(group),
                                                            own.out);
     }
     if constexpr (kHeads == 1) {
       const bool last = group + 1 == count_;
-      if (!last) {
-        pass_on(turn, kFirstPart, group);
-        pass_on(turn, kSecondPart, group);
-      }
-      own.add(turn, weights_, requests(group, kValues, turn, next, (last ? next : turn).rows[kFirstPart]));
-      if (!last) pass_on(turn, kValues, group);
+      own.add(turn, weights(group), requests(group, kValues, turn, next, (last ? next : turn).rows[kFirstPart]));
+      pass_on(turn, kValues, group);
     }
   }
 
@@ -154,12 +163,12 @@ class FewTurns {
 
   Scratch scratch_;
   Group groups_[std::size_t{kMostTogether / kHeads}];
-  std::int64_t count_ = 0;    // of groups
-  std::int64_t end_ = 0;      // of the places that rows see
-  std::int64_t rows_ = 0;     // of keys in a turn
-  std::int64_t tokens_ = 0;   // that is, of each head
-  float* weights_ = nullptr;  // [tokens][rows], whole vectors
-  bool streams_ = false;      // several heads always are
+  std::int64_t count_ = 0;   // of groups
+  std::int64_t end_ = 0;     // of the places that rows see
+  std::int64_t rows_ = 0;    // of keys in a turn
+  std::int64_t tokens_ = 0;  // that is, of each head
+  float* weights_ = nullptr;
+  bool streams_ = false;  // several heads always are
   // Where requests get lost, those of heads side by side go in memory's order: while a head's keys or values are read, as
   // many rows of those are asked for that lie next, of all heads.
   bool in_order_ = false;
