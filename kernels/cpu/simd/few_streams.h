@@ -22,7 +22,7 @@ inline constexpr std::int64_t kStreamRows = 4096;
 /// Rows of a head that streams have at most: as many as registers hold the sums of. Several heads have two rows in f32 only:
 /// what is converted leaves too many instructions between two reads then. Measured.
 template <DType kType, bool kSeveralHeads>
-inline constexpr int kMostStreamRows = kSeveralHeads&& kType != DType::kF32 ? 1 : 2;
+inline constexpr int kMostStreamRows = (kSeveralHeads && kType != DType::kF32) ? 1 : 2;
 
 /// What lies so many bytes behind a key is asked for, into the second cache: just enough to tell the machine where the stream
 /// goes on, for it reads ahead by itself. Without, streams are up to an eighth slower; with 1.5 KiB, f16, which takes long to
