@@ -180,10 +180,10 @@ class FewTurns {
 template <class Isa, DType kType, int kRowsOfHead>
 void attend_rows(std::span<const AttentionBlock* const> blocks) {
   if constexpr (Isa::kLosesRequests && kRowsOfHead <= kMostStreamRows<kType, true>) {
-    if (are_streams<Isa, kType>(blocks, kRowsOfHead)) {
+    if (blocks.size() % 2 == 0 && are_streams<Isa, kType>(blocks, kRowsOfHead)) {
       if (blocks.size() % 8 == 0) return FewTurns<Isa, kType, 8, kRowsOfHead>(blocks).attend();
       if (blocks.size() % 4 == 0) return FewTurns<Isa, kType, 4, kRowsOfHead>(blocks).attend();
-      if (blocks.size() % 2 == 0) return FewTurns<Isa, kType, 2, kRowsOfHead>(blocks).attend();
+      return FewTurns<Isa, kType, 2, kRowsOfHead>(blocks).attend();
     }
   }
   FewTurns<Isa, kType, 1, kRowsOfHead>(blocks).attend();

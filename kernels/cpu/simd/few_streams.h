@@ -1,8 +1,8 @@
 // Keys and values as streams of memory: those of some tokens one after the other, each token's heads side by side.
 //
-// For one or two rows of each head, where requests for memory get lost when too many are under way: then
-// they have to come evenly and in memory's order, from one place at a time, and with as few instructions between them as may
-// be, for the machine looks only so many ahead. So addresses are counted on, not looked up, and heads are unrolled.
+// For one or two rows of each head, where requests for memory get lost when too many are under way: then they have to come
+// evenly and in memory's order, from one place at a time, and with as few instructions between them as may be, for the machine
+// looks only so many ahead. So addresses are counted on, not looked up, and heads are unrolled.
 #pragma once
 
 #include <algorithm>
