@@ -204,7 +204,7 @@ struct FewRows {
 
   void finish() const {
     const KeyRows& values = block().keys.values;
-    const std::int64_t split = split_width<Isa, kType, kRowsOfHead>(values);
+    const std::int64_t split = split_width<Isa, kType>(values);
     for (std::int64_t row = 0; row < kRows; ++row) {
       if (row % kRowsOfHead >= std::ssize(block().lanes)) continue;  // a repeat
       float total = 0;

@@ -84,8 +84,9 @@ void pair_weights(const float* weights, std::int64_t count, std::uint32_t* pairs
   }
 }
 
-/// out [kRows][row_stride] += weights^T values, of which each begins at byte `offset` of its row: two vectors of elements, in
-/// their order, by dot products of two values.
+/// out [kRows][row_stride] += weights^T values, of which each begins at byte `offset` of its row: two vectors of elements, by
+/// dot products of two values. Even elements come before odd ones: words are put together by shifts then, while shuffles
+/// would take a unit that multiplies.
 /// @param pairs weights [values / 2, rounded up][kRows]
 template <class Isa, int kRows>
 [[gnu::noinline]] void add_value_pairs(const ValueRows& values, std::int64_t offset, const std::uint32_t* pairs, float* out,
@@ -93,13 +94,14 @@ template <class Isa, int kRows>
   using F = Floats<Isa>;
   using W = Words<Isa>;
   F sums[std::size_t{kRows}][2] = {};
-  const auto add = [&](W even, W odd) __attribute__((always_inline)) {
-    const auto [low, high] = interleaved<Isa>(even, odd);
+  const auto add = [&](W first, W second) __attribute__((always_inline)) {
+    const W even = (first & 0xFFFFu) | (second << 16);
+    const W odd = (first >> 16) | (second & 0xFFFF0000u);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const W weight = broadcast<W>(pairs[r]);
-      sums[r][0] = Isa::dot(sums[r][0], low, weight);
-      sums[r][1] = Isa::dot(sums[r][1], high, weight);
+      sums[r][0] = Isa::dot(sums[r][0], even, weight);
+      sums[r][1] = Isa::dot(sums[r][1], odd, weight);
     }
     pairs += kRows;
   };
@@ -133,12 +135,10 @@ template <class Isa, DType kType, int kRows>
 }
 
 /// Elements of a value that `add_values_of_few` leaves split: the first so many, in groups of two vectors, even ones first.
-template <class Isa, DType kType, int kRows>
+template <class Isa, DType kType>
 std::int64_t split_width(const KeyRows& values) {
   constexpr std::int64_t kGroup = 2 * Isa::kLanes;
-  return !kPairedValues<Isa, kType, kRows> && ValueMath<Isa, kType>::kSplit && values.element_stride == 1
-             ? values.width / kGroup * kGroup
-             : 0;
+  return ValueMath<Isa, kType>::kSplit && values.element_stride == 1 ? values.width / kGroup * kGroup : 0;
 }
 
 /// out [kRows][width rounded up to whole vectors] += weights^T values.
