@@ -7,8 +7,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <span>
+#include <utility>
 
 #include "kernels/cpu/leaves.h"
 #include "kernels/cpu/simd/few_rows.h"
@@ -29,8 +29,14 @@ inline constexpr int kMostStreamRows = (kSeveralHeads && kType != DType::kF32) ?
 /// convert, is a fifth slower. Of values nothing is asked for: the machine foresees them as well as they can be. Measured.
 inline constexpr std::int64_t kStreamBytes = 256;
 
-/// Elements of a row that a tile takes: as many as there are registers for, or fewer.
-inline constexpr int kStreamTiles[] = {128, 64, 32};
+/// Rows that are a multiple of so many elements wide can be streams.
+inline constexpr int kStreamStep = 32;
+
+/// Elements of the rows of a head that are taken whole: as many as there are registers for their sums.
+inline constexpr int kStreamElements = 256;
+
+/// Of wider rows so many elements are taken at a time.
+inline constexpr int kStreamTile = 128;
 
 /// Tokens at even distances, in bytes. Their heads lie without gaps.
 struct StreamOfRows {
@@ -39,13 +45,13 @@ struct StreamOfRows {
   std::int64_t stride;
 };
 
-/// Calls `use.operator()<kElements>(e)` for elements [e, e + kElements) of a row, a multiple of the narrowest tile wide, until
-/// it has had all.
+/// Calls `use.operator()<kElements>(e)` for elements [e, e + kElements) of a row, a multiple of kStreamStep wide, until it has
+/// had all.
 template <class Isa, class Use>
 [[gnu::always_inline]] inline void for_each_tile(std::int64_t width, Use use) {
   std::int64_t e = 0;
-  for (; e + kStreamTiles[0] <= width; e += kStreamTiles[0]) use.template operator()<kStreamTiles[0]>(e);
-  for (; e < width; e += kStreamTiles[2]) use.template operator()<kStreamTiles[2]>(e);
+  for (; e + kStreamTile <= width; e += kStreamTile) use.template operator()<kStreamTile>(e);
+  for (; e < width; e += kStreamStep) use.template operator()<kStreamStep>(e);
 }
 
 /// Products of kElements elements of a key with those of its kRows queries, lane by lane.
@@ -70,7 +76,7 @@ template <class Isa, DType kType, int kRows, int kElements>
   for (int r = 0; r < kRows; ++r) sums[r] = own[r][0] + own[r][1];
 }
 
-/// The same of a whole row, a multiple of the narrowest tile wide, with one query.
+/// The same of a whole row, a multiple of kStreamStep wide, with one query.
 template <class Isa, DType kType>
 inline Floats<Isa> products_of_wide(const std::byte* key, std::int64_t width,
                                     const typename FewMath<Isa, kType>::Lanes* query) {
@@ -164,7 +170,7 @@ template <class Isa, DType kType, int kHeads, int kRows, int kElements>
   if (kHeads == 1) give(out);
 }
 
-/// Adds one value, a multiple of the narrowest tile wide.
+/// Adds one value, a multiple of kStreamStep wide.
 template <class Isa, DType kType>
 void add_wide(const std::byte* value, std::int64_t width, float weight, float* out) {
   const auto add = [&]<int kElements>(std::int64_t e) __attribute__((always_inline)) {
@@ -174,22 +180,15 @@ void add_wide(const std::byte* value, std::int64_t width, float weight, float* o
   for_each_tile<Isa>(width, add);
 }
 
-/// Whether a tile takes whole rows.
-template <class Isa>
-bool is_stream_tile(std::int64_t width) {
-  return std::find(std::begin(kStreamTiles), std::end(kStreamTiles), width) != std::end(kStreamTiles);
-}
-
 /// Whether keys and values of these heads can be streams: several heads where they lie without gaps.
 /// @param rows_of_head query rows of each
 template <class Isa, DType kType>
 bool are_streams(std::span<const AttentionBlock* const> heads, int rows_of_head) {
-  constexpr std::int64_t kNarrowest = kStreamTiles[std::size(kStreamTiles) - 1];
   const BlockKeys& first = heads[0]->keys;
   const std::int64_t width = first.values.width;
-  if (first.list != nullptr || first.parts[1].width > 0 || first.parts[0].width != width || width % kNarrowest != 0)
+  if (first.list != nullptr || first.parts[1].width > 0 || first.parts[0].width != width || width % kStreamStep != 0)
     return false;
-  if ((heads.size() > 1 || rows_of_head > 1) && !is_stream_tile<Isa>(width)) return false;
+  if ((heads.size() > 1 || rows_of_head > 1) && width * rows_of_head > kStreamElements) return false;
   for (const Operand operand : {kFirstPart, kValues}) {
     KeyRows rows = rows_of<Isa>(first, operand);
     if (rows.element_stride != 1) return false;
@@ -201,13 +200,21 @@ bool are_streams(std::span<const AttentionBlock* const> heads, int rows_of_head)
   return true;
 }
 
-/// Calls `use.operator()<kElements>()` with the width of a tile that takes whole rows, or with 0 where rows are wider.
-template <class Isa, bool kWider, class Use>
-[[gnu::always_inline]] inline void with_tile(std::int64_t width, Use use) {
-  if (width == kStreamTiles[0]) use.template operator()<kStreamTiles[0]>();
-  else if (width == kStreamTiles[1]) use.template operator()<kStreamTiles[1]>();
-  else if (width == kStreamTiles[2]) use.template operator()<kStreamTiles[2]>();
-  else if constexpr (kWider) use.template operator()<0>();
+/// Calls `use.operator()<kElements>()` with the width of rows, or with 0 where they are not taken whole.
+template <class Isa, int kHeads, int kRows, class Use, int... kStep>
+[[gnu::always_inline]] inline void with_width(std::int64_t width, Use use, std::integer_sequence<int, kStep...>) {
+  const auto use_if = [&]<int kElements>() __attribute__((always_inline)) {
+    if (width == kElements) use.template operator()<kElements>();
+    return width == kElements;
+  };
+  const bool used = (use_if.template operator()<(kStep + 1) * kStreamStep>() || ...);
+  if constexpr (kHeads * kRows == 1) {
+    if (!used) use.template operator()<0>();
+  }
+}
+template <class Isa, int kHeads, int kRows, class Use>
+[[gnu::always_inline]] inline void with_width(std::int64_t width, Use use) {
+  with_width<Isa, kHeads, kRows>(width, use, std::make_integer_sequence<int, kStreamElements / kRows / kStreamStep>());
 }
 
 /// Products of the keys of tokens [first, first + count) with their heads' queries.
@@ -218,7 +225,7 @@ template <class Isa, DType kType, int kHeads, int kRows>
 [[gnu::noinline]] void multiply_stream(const KeyRows& keys, std::int64_t first, std::int64_t count,
                                        const typename FewMath<Isa, kType>::Lanes* queries, float* scores) {
   for_each_run<Isa>(keys, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* at) {
-    with_tile<Isa, kHeads * kRows == 1>(
+    with_width<Isa, kHeads, kRows>(
         keys.width, [&]<int kElements>() __attribute__((always_inline)) {
           stream_keys<Isa, kType, kHeads, kRows, kElements>({at, run, keys.row_stride}, keys.width, queries,
                                                             scores + i * kHeads * kRows);
@@ -235,7 +242,7 @@ template <class Isa, DType kType, int kHeads, int kRows>
                                   float* out) {
   for_each_run<Isa>(values, first, count, [&](std::int64_t i, std::int64_t run, const std::byte* at) {
     const float* own = weights + i * kHeads * kRows;
-    with_tile<Isa, kHeads * kRows == 1>(
+    with_width<Isa, kHeads, kRows>(
         values.width, [&]<int kElements>() __attribute__((always_inline)) {
           if constexpr (kElements > 0)
             stream_values<Isa, kType, kHeads, kRows, kElements>({at, run, values.row_stride}, own, out);

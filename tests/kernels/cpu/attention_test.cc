@@ -108,14 +108,14 @@ Tensor gapped(const Tensor& rows) {
   return result;
 }
 
-// Widths of every tile, heads in groups of every size and one by one, keys that fill turns or do not; in any layout, and as a
+// Every width that is taken whole and a wider one, heads in groups of every size and one by one, keys that fill turns or do not; in any layout, and as a
 // cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks.
 TEST_P(CpuAttention, AgreesWithTheReferenceAtOneOrTwoRowsOfAHead) {
   Draw draw(10);
   constexpr std::pair<std::int64_t, std::int64_t> kHeadsAndGroups[] = {{1, 1}, {1, 2}, {2, 1}, {2, 2}, {3, 1}, {4, 1},
                                                                        {4, 2}, {6, 1}, {8, 1}, {8, 2}, {16, 1}};
   for (const auto& [heads, group] : kHeadsAndGroups) {
-    for (const std::int64_t width : {32, 64, 96, 128, 224, 256}) {
+    for (const std::int64_t width : {32, 64, 96, 128, 160, 192, 224, 256, 416}) {
       SCOPED_TRACE(std::to_string(heads) + " heads in groups of " + std::to_string(group) + ", " + std::to_string(width) +
                    " wide");
       const std::int64_t keys = draw.of<std::int64_t>({128, 400, draw.between(1, 700), 4096 / heads + draw.between(0, 9)});
