@@ -30,17 +30,16 @@ struct KeyLanes {
 
   static std::int64_t vectors(std::int64_t width) { return rounded_up(width, Math::kWidth) / Math::kWidth; }
 
-  /// Vector v of any key, zeros behind its end.
-  static Lanes lanes_of(const std::byte* key, std::int64_t stride, std::int64_t v, std::int64_t width) {
-    return Math::lanes(row_words<Isa, kType, Math::kDepth>(key, stride, v * Math::kWidth, width));
+  /// Vector v of any key or query. The order of elements is no matter, as long as it is the same for both.
+  static Words<Isa> words_of(const std::byte* row, std::int64_t stride, std::int64_t v, std::int64_t width) {
+    return last_words<Isa, kType, Math::kDepth>(row, stride, v * Math::kWidth, width);
   }
   /// Writes a row's query, one of kRows, negated where asked.
   /// @param packed [kVectors][vectors][kGroups]
   static void pack(const std::byte* query, std::int64_t stride, std::int64_t width, bool negate, int row, Lanes* packed) {
     const std::int64_t count = vectors(width);
     for (std::int64_t v = 0; v < count; ++v) {
-      const Lanes lanes = Math::lanes(row_words<Isa, kType, Math::kDepth>(query, stride, v * Math::kWidth, width) ^
-                                      signs_of<Isa, Math::kDepth>(negate));
+      const Lanes lanes = Math::lanes(words_of(query, stride, v, width) ^ signs_of<Isa, Math::kDepth>(negate));
       if constexpr (!kRepeated) {
         packed[row * count + v] = lanes;
       } else {
@@ -97,7 +96,7 @@ inline void multiply_keys(const std::byte* const* keys, std::int64_t width, std:
       typename Keys::Lanes rest[std::size_t{kKeys}];
       for (int i = 0; i < kKeys; ++i) {
         requests.ask(i, v * Math::kBytes);
-        rest[i] = Keys::lanes_of(keys[i], element_stride, v, width);
+        rest[i] = Math::lanes(Keys::words_of(keys[i], element_stride, v, width));
       }
       multiply(
           v, [&](int i) __attribute__((always_inline)) { return reinterpret_cast<const std::byte*>(&rest[i]); });
@@ -127,7 +126,7 @@ inline void multiply_keys(const std::byte* const* keys, std::int64_t width, std:
       multiply(
           v, [&](int i) __attribute__((always_inline)) {
             requests.ask(i, v * Math::kBytes);
-            return Keys::lanes_of(keys[i], element_stride, v, width);
+            return Math::lanes(Keys::words_of(keys[i], element_stride, v, width));
           });
     }
   }

@@ -1,6 +1,8 @@
 // Rows of keys and values in the order in which few query rows read them, as vectors, and asking for those that come next.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <iterator>
@@ -81,5 +83,27 @@ struct FewMath {
     else return sum + a.numbers[0] * b.numbers[0];
   }
 };
+
+/// A vector whose first `bytes` are zeros; of the others all bits are set.
+template <class Isa>
+inline Words<Isa> behind(std::int64_t bytes) {
+  constexpr std::size_t kSize = sizeof(Words<Isa>);
+  static constexpr auto kZerosAndOnes = [] {
+    std::array<std::uint8_t, 2 * kSize> all{};
+    std::fill(all.begin() + kSize, all.end(), std::uint8_t{0xFF});
+    return all;
+  }();
+  return load<Words<Isa>>(kZerosAndOnes.data() + kSize - bytes);
+}
+
+/// Elements [d, ...) of a row, the last vector of it. It ends where the row does, so that it is one load that reads nothing
+/// behind: elements before d are zeros. Worked example: of 72 elements in vectors of 32, that from 64 on is elements 40 to 71,
+/// the first 24 of them zeros. Rows narrower than a vector have zeros behind their end instead.
+template <class Isa, DType kType, int kDepth>
+inline Words<Isa> last_words(const std::byte* row, std::int64_t stride, std::int64_t d, std::int64_t width) {
+  const std::int64_t begin = std::min(d, std::max<std::int64_t>(width - kDepth * Isa::kLanes, 0));
+  return row_words<Isa, kType, kDepth>(row, stride, begin, width) &
+         behind<Isa>((d - begin) * (std::int64_t{sizeof(float)} / kDepth));
+}
 
 }  // namespace tessera::kernels::cpu

@@ -115,21 +115,24 @@ template <class Isa, int kRows>
   add_sums<Isa>(sums, out, row_stride);
 }
 
-/// The same for one vector of elements from `e` on, in their order, wherever they lie.
+/// The same for the vector of elements from `e` on, in their order, wherever they lie, as `last_words` takes them.
+/// @param out that of element 0
 template <class Isa, DType kType, int kRows>
 [[gnu::noinline]] void add_value_elements(const KeyRows& keys, const ValueRows& values, std::int64_t e,
                                           const float* weights, float* out, std::int64_t row_stride,
                                           Requests<Isa> requests) {
   using F = Floats<Isa>;
-  const std::int64_t offset = e * keys.element_stride * std::int64_t{sizeof(Bits<kType>)};
+  const std::int64_t begin = std::min(e, std::max<std::int64_t>(keys.width - Isa::kLanes, 0));
+  const std::int64_t offset = begin * keys.element_stride * std::int64_t{sizeof(Bits<kType>)};
   F sums[std::size_t{kRows}] = {};
   for (std::int64_t j = 0; j < values.count; ++j) {
     requests.ask(j, offset);
-    const F value = load_elements<Isa, kType>(values.rows[j] + offset, keys.element_stride, keys.width - e);
+    const F value = bits_as<F>(last_words<Isa, kType, 1>(values.rows[j], keys.element_stride, e, keys.width));
     const float* own = weights + j * kRows;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) sums[r] = sums[r] + broadcast<F>(own[r]) * value;
   }
+  out += begin;
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) store(out + r * row_stride, load<F>(out + r * row_stride) + sums[r]);
 }
@@ -170,7 +173,7 @@ void add_values_of_few(const KeyRows& keys, const ValueRows& values, const float
       add_values_tile<Isa, kType, kRows, 2>(values, e * kBytes, weights, out + e, row_stride, requests);
       e += 2 * Isa::kLanes;
     } else {
-      add_value_elements<Isa, kType, kRows>(keys, values, e, weights, out + e, row_stride, requests);
+      add_value_elements<Isa, kType, kRows>(keys, values, e, weights, out, row_stride, requests);
       e += Isa::kLanes;
     }
   }
