@@ -135,12 +135,12 @@ enum class CacheLayout : std::uint8_t { kRowsFirst, kHeadsFirst, kPaged };
 
 struct DecodeCase {
   DType dtype;
+  std::int64_t width;
   std::int64_t group;
   CacheLayout layout;
 };
 
 constexpr std::int64_t kDecodeKeys = 16384;
-constexpr std::int64_t kDecodeWidth = 128;
 constexpr std::int64_t kPageRows = 64;
 
 // Per row `count` different ones of `keys` keys, in random order, as a top-k by score leaves them.
@@ -161,22 +161,22 @@ void decode(benchmark::State& state, int threads, const DecodeCase& wanted) {
   constexpr std::int64_t kKeyHeads = 8;
   const auto cache = [&](unsigned seed) {
     if (wanted.layout == CacheLayout::kHeadsFirst)
-      return numbers({1, kKeyHeads, kDecodeKeys, kDecodeWidth}, wanted.dtype, seed).permute({0, 2, 1, 3});
+      return numbers({1, kKeyHeads, kDecodeKeys, wanted.width}, wanted.dtype, seed).permute({0, 2, 1, 3});
     const std::int64_t rows = wanted.layout == CacheLayout::kPaged ? kPageRows : kDecodeKeys;
-    return numbers({kDecodeKeys / rows, rows, kKeyHeads, kDecodeWidth}, wanted.dtype, seed);
+    return numbers({kDecodeKeys / rows, rows, kKeyHeads, wanted.width}, wanted.dtype, seed);
   };
   const std::int64_t heads = kKeyHeads * wanted.group;
-  kernels::AttentionCall call{.query = numbers({1, 1, heads, kDecodeWidth}, wanted.dtype, 1),
+  kernels::AttentionCall call{.query = numbers({1, 1, heads, wanted.width}, wanted.dtype, 1),
                               .key = cache(2),
                               .value = cache(3),
                               .plan = plan_of(1, kDecodeKeys, true),
-                              .scale = 1 / std::sqrt(static_cast<double>(kDecodeWidth)),
+                              .scale = 1 / std::sqrt(static_cast<double>(wanted.width)),
                               .return_statistics = false};
   if (wanted.layout == CacheLayout::kPaged) {  // in random order, as blocks are after many sequences have come and gone
     constexpr std::int64_t kPages = kDecodeKeys / kPageRows;
     call.block_table = random_lists(1, kPages, kPages).reshape({1, kPages});
   }
-  const Work work{.flops = 4 * static_cast<double>(heads * kDecodeWidth * kDecodeKeys),
+  const Work work{.flops = 4 * static_cast<double>(heads * wanted.width * kDecodeKeys),
                   .bytes = static_cast<double>(call.key.bytes() + call.value.bytes()),
                   .block_bytes = call.block_table ? call.key.bytes() / call.key.size(0) : 0};
   if (is_fast(state, call)) run_in_turns(state, threads, work, [&] { run_call(call); });
@@ -321,12 +321,15 @@ void add_dense() {
 
 void add_decode() {
   for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    for (std::int64_t group : {1, 8}) {
-      for (const auto& [layout, name] : {std::pair{CacheLayout::kRowsFirst, "bshd"},
-                                         {CacheLayout::kHeadsFirst, "bhsd"},
-                                         {CacheLayout::kPaged, "paged"}}) {
-        add(fmt::format("decode/{}/D{}/S{}/G{}/{}", to_string(dtype), kDecodeWidth, kDecodeKeys, group, name), decode,
-            DecodeCase{dtype, group, layout});
+    for (std::int64_t width : {128, 96, 256}) {
+      for (std::int64_t group : {1, 8}) {
+        for (const auto& [layout, name] : {std::pair{CacheLayout::kRowsFirst, "bshd"},
+                                           {CacheLayout::kHeadsFirst, "bhsd"},
+                                           {CacheLayout::kPaged, "paged"}}) {
+          if (width != 128 && (group != 1 || layout == CacheLayout::kPaged)) continue;
+          add(fmt::format("decode/{}/D{}/S{}/G{}/{}", to_string(dtype), width, kDecodeKeys, group, name), decode,
+              DecodeCase{dtype, width, group, layout});
+        }
       }
     }
   }
