@@ -22,20 +22,38 @@ std::int64_t pieces_of(const BlocksShape& shape) {
   const auto pieces = [&](std::int64_t tasks, std::int64_t least_places) {
     return std::clamp<std::int64_t>(tasks / groups, 1, std::max<std::int64_t>(shape.most_places / least_places, 1));
   };
-  if (shape.most_lanes > kWidestVector / 2) return pieces(kTasks, 512);
+  if (shape.most_lanes > kWidestVector) return pieces(kTasks, 512);
   return std::max(pieces(kTasks / 2, 512), pieces(kTasks, 1024));
 }
 
+// Few lanes go by memory's speed. Up to twice as many are halves that take turns with the keys, which is still faster than
+// tiles, most of whose lanes would be empty: but for listed keys, which memory's order is nothing to.
 void run(std::span<const LanedBlock> group, Arithmetic arithmetic) {
   const Leaves& code = leaves();
   const auto index = static_cast<std::size_t>(arithmetic);
-  if (static_cast<std::int64_t>(group[0].block.lanes.size()) > code.few()) {
+  const AttentionBlock& first = group[0].block;
+  const std::int64_t lanes = std::ssize(first.lanes);
+  if (lanes > code.few() && (lanes > 2 * code.few() || first.keys.list != nullptr)) {
     for (const LanedBlock& laned : group) code.attention[index](laned.block);
     return;
   }
+  thread_local std::array<AttentionBlock, kMostTogether> halves;
   std::array<const AttentionBlock*, kMostTogether> blocks{};
-  for (std::size_t i = 0; i < group.size(); ++i) blocks[i] = &group[i].block;
-  code.attention_of_few[index]({blocks.data(), group.size()});
+  std::size_t count = 0;
+  for (const LanedBlock& laned : group) {
+    if (lanes <= code.few()) {
+      blocks[count++] = &laned.block;
+      continue;
+    }
+    const std::size_t half = (laned.block.lanes.size() + 1) / 2;
+    for (const auto& own : {laned.block.lanes.first(half), laned.block.lanes.subspan(half)}) {
+      halves[count] = laned.block;
+      halves[count].lanes = own;
+      blocks[count] = &halves[count];
+      ++count;
+    }
+  }
+  code.attention_of_few[index]({blocks.data(), count});
 }
 
 // The thread's memory for a group of blocks.

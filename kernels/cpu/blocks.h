@@ -35,8 +35,9 @@ struct BlocksShape {
   std::int64_t most_places = 0;  ///< places that one block has at most
   std::int64_t most_lanes = 0;   ///< likewise
   std::int64_t value_width = 0;
-  /// Blocks that are one task: at most kMostTogether which follow one another, of as many lanes over the same places. Few
-  /// lanes take turns with the places, so that keys that lie side by side are read together. It divides `count`.
+  /// Blocks that are one task: they follow one another, of as many lanes over the same places, and take turns with these, so
+  /// that keys which lie side by side are read together. At most kMostTogether of few lanes, or half as many of up to twice as
+  /// many lanes. It divides `count`.
   std::int64_t together = 1;
   Arithmetic arithmetic = Arithmetic::kF32;
 };

@@ -168,7 +168,8 @@ struct Leaves {
   std::string_view name;   ///< "avx512"
   std::int64_t lanes = 1;  ///< floats in a vector
   LeafTable<AttentionBlock> attention{};
-  /// Of at most `few()` lanes, at the speed of memory: up to kMostTogether blocks of as many lanes that see the same places.
+  /// Of at most `few()` lanes, at the speed of memory: up to kMostTogether blocks over the same places, the first with the
+  /// most lanes.
   std::array<void (*)(std::span<const AttentionBlock* const>), kArithmetics> attention_of_few{};
   LeafTable<GradientBlock> gradient{};
   LeafTable<IndexerBlock> index_scores{};

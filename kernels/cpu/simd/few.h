@@ -25,8 +25,11 @@ class FewTurns {
   explicit FewTurns(std::span<const AttentionBlock* const> blocks) {
     for (std::size_t first = 0; first < blocks.size(); first += std::size_t{kHeads})
       groups_[count_++].prepare(scratch_, blocks.subspan(first, std::size_t{kHeads}));
-    end_ = groups_[0].end;
-    in_order_ = Isa::kLosesRequests && kHeads == 1 && count_ > 1;
+    for (std::int64_t g = 0; g < count_; ++g) {
+      begin_ = std::min(begin_, groups_[g].begin);
+      end_ = std::max(end_, groups_[g].end);
+    }
+    in_order_ = Isa::kLosesRequests && kHeads == 1 && rows(kFirstPart, count_ - 1).base != rows(kFirstPart, 0).base;
     if constexpr (kStreams) streams_ = kHeads > 1 || (!in_order_ && are_streams<Isa, kType>(groups_[0].heads, kRowsOfHead));
     rows_ = streams_ ? kStreamRows : rows_of_turn();
     tokens_ = rows_ / kHeads;
@@ -39,7 +42,7 @@ class FewTurns {
   }
 
   void attend() {
-    if (groups_[0].begin < end_) attend_turns();
+    if (begin_ < end_) attend_turns();
     for (std::int64_t g = 0; g < count_; ++g) groups_[g].finish();
   }
 
@@ -52,7 +55,7 @@ class FewTurns {
   }
 
   void attend_turns() {
-    find(turns_[0], groups_[0].begin);
+    find(turns_[0], begin_);
     for (std::int64_t i = 0;; ++i) {
       TurnOfKeys& turn = turns_[i % 2];
       TurnOfKeys& next = turns_[(i + 1) % 2];
@@ -163,20 +166,21 @@ class FewTurns {
 
   Scratch scratch_;
   Group groups_[std::size_t{kMostTogether / kHeads}];
-  std::int64_t count_ = 0;   // of groups
-  std::int64_t end_ = 0;     // of the places that rows see
+  std::int64_t count_ = 0;          // of groups
+  std::int64_t begin_ = INT64_MAX;  // of the places that rows see
+  std::int64_t end_ = 0;
   std::int64_t rows_ = 0;    // of keys in a turn
   std::int64_t tokens_ = 0;  // that is, of each head
   float* weights_ = nullptr;
   bool streams_ = false;  // several heads always are
-  // Where requests get lost, those of heads side by side go in memory's order: while a head's keys or values are read, as
-  // many rows of those are asked for that lie next, of all heads.
+  // Where requests get lost, those of heads side by side (not of the halves of one) go in memory's order: while a head's keys
+  // or values are read, as many rows of those are asked for that lie next, of all heads.
   bool in_order_ = false;
   std::int64_t distances_[kOperands][std::size_t{kMostTogether / kHeads}];  // from the first group's rows, bytes
   TurnOfKeys turns_[2];                                                     // one and the next
 };
 
-/// @param blocks of at most kRowsOfHead lanes, all of as many
+/// @param blocks of at most kRowsOfHead lanes
 template <class Isa, DType kType, int kRowsOfHead>
 void attend_rows(std::span<const AttentionBlock* const> blocks) {
   if constexpr (Isa::kLosesRequests && kRowsOfHead <= kMostStreamRows<kType, true>) {
@@ -189,7 +193,7 @@ void attend_rows(std::span<const AttentionBlock* const> blocks) {
   FewTurns<Isa, kType, 1, kRowsOfHead>(blocks).attend();
 }
 
-/// @param blocks as many lanes each
+/// @param blocks none of more lanes than the first
 template <class Isa, DType kType>
 void attend_few(std::span<const AttentionBlock* const> blocks) {
   const std::size_t rows = blocks[0]->lanes.size();

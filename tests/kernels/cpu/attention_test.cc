@@ -65,10 +65,10 @@ AttentionCall random_call(Draw& draw, DType dtype) {
   return random_call(draw, dtype, {k, g, rows, draw.chance(10) ? draw.between(0, 3) : draw.between(1, 300)});
 }
 
-// So few rows that heads which lie side by side take turns: 16 of 32, 10 of 20, and 17 one by one.
+// So few rows that heads which lie side by side take turns: 16 of 32, 10 of 20, and 17 one by one; or more, in halves.
 AttentionCall decode_call(Draw& draw, DType dtype) {
   const std::int64_t k = draw.of<std::int64_t>({2, 8, 17, 20, 32});
-  const std::int64_t g = draw.of<std::int64_t>({1, 2, 4, 8});
+  const std::int64_t g = draw.of<std::int64_t>({1, 2, 4, 8, 9, 12});
   return random_call(draw, dtype, {k, g, draw.chance(70) ? 1 : 2, draw.of<std::int64_t>({1, 33, 520, 1100})});
 }
 
