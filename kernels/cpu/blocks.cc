@@ -26,31 +26,26 @@ std::int64_t pieces_of(const BlocksShape& shape) {
   return std::max(pieces(kTasks / 2, 512), pieces(kTasks, 1024));
 }
 
-// Few lanes go by memory's speed. Up to twice as many are halves that take turns with the keys, which is still faster than
-// tiles, most of whose lanes would be empty: but for listed keys, which memory's order is nothing to.
+// Few lanes go by memory's speed. Listed keys are not cut into parts: memory's order is nothing to them.
 void run(std::span<const LanedBlock> group, Arithmetic arithmetic) {
   const Leaves& code = leaves();
   const auto index = static_cast<std::size_t>(arithmetic);
   const AttentionBlock& first = group[0].block;
-  const std::int64_t lanes = std::ssize(first.lanes);
-  if (lanes > code.few() && (lanes > 2 * code.few() || first.keys.list != nullptr)) {
+  const std::size_t lanes = first.lanes.size();
+  const auto parts = static_cast<std::size_t>(code.parts_of_few(std::ssize(first.lanes)));
+  if (parts == 0 || (parts > 1 && first.keys.list != nullptr)) {
     for (const LanedBlock& laned : group) code.attention[index](laned.block);
     return;
   }
-  thread_local std::array<AttentionBlock, kMostTogether> halves;
+  thread_local std::array<AttentionBlock, kMostTogether> few;
   std::array<const AttentionBlock*, kMostTogether> blocks{};
+  const std::size_t most = (lanes + parts - 1) / parts;
   std::size_t count = 0;
   for (const LanedBlock& laned : group) {
-    if (lanes <= code.few()) {
-      blocks[count++] = &laned.block;
-      continue;
-    }
-    const std::size_t half = (laned.block.lanes.size() + 1) / 2;
-    for (const auto& own : {laned.block.lanes.first(half), laned.block.lanes.subspan(half)}) {
-      halves[count] = laned.block;
-      halves[count].lanes = own;
-      blocks[count] = &halves[count];
-      ++count;
+    for (std::size_t begin = 0; begin < lanes; begin += most, ++count) {
+      few[count] = laned.block;
+      few[count].lanes = laned.block.lanes.subspan(begin, std::min(most, lanes - begin));
+      blocks[count] = &few[count];
     }
   }
   code.attention_of_few[index]({blocks.data(), count});

@@ -43,8 +43,8 @@ std::int64_t DenseCall::most_lanes() const {
 
 std::int64_t DenseCall::heads_together() const {
   const auto side_by_side = [](const Tensor& keys) { return keys.strides()[2] < keys.strides()[1]; };
-  const std::int64_t parts = most_lanes() > leaves().few() ? 2 : 1;  // of a head's lanes
-  if (most_lanes() > parts * leaves().few() || !side_by_side(call_.key) || !side_by_side(call_.value)) return 1;
+  const std::int64_t parts = leaves().parts_of_few(most_lanes());
+  if (parts == 0 || !side_by_side(call_.key) || !side_by_side(call_.value)) return 1;
   std::int64_t together = std::min(call_.key.size(2), kMostTogether / parts);
   while (together > 1 && call_.key.size(2) % together != 0) --together;
   return std::max<std::int64_t>(together, 1);

@@ -180,6 +180,11 @@ struct Leaves {
 
   /// So few lanes leave most of a vector empty: keys then lie in lanes instead.
   [[nodiscard]] std::int64_t few() const { return lanes / 2; }
+  /// Parts of at most `few()` lanes that a block of `count` is best cut into: one, or two, which take turns with its keys and
+  /// are still faster than tiles most of whose lanes are empty; 0 where tiles are.
+  [[nodiscard]] std::int64_t parts_of_few(std::int64_t count) const {
+    return count <= few() ? 1 : count <= 2 * few() ? 2 : 0;
+  }
 };
 
 /// Those of the best instruction set that this machine has, or of the one that the environment's TESSERA_ISA names.

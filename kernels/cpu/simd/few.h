@@ -23,11 +23,11 @@ class FewTurns {
  public:
   /// @param blocks a multiple of kHeads; their keys differ in nothing but where they begin
   explicit FewTurns(std::span<const AttentionBlock* const> blocks) {
-    for (std::size_t first = 0; first < blocks.size(); first += std::size_t{kHeads})
-      groups_[count_++].prepare(scratch_, blocks.subspan(first, std::size_t{kHeads}));
-    for (std::int64_t g = 0; g < count_; ++g) {
-      begin_ = std::min(begin_, groups_[g].begin);
-      end_ = std::max(end_, groups_[g].end);
+    for (std::size_t first = 0; first < blocks.size(); first += std::size_t{kHeads}) {
+      Group& group = groups_[count_++];
+      group.prepare(scratch_, blocks.subspan(first, std::size_t{kHeads}));
+      begin_ = std::min(begin_, group.begin);
+      end_ = std::max(end_, group.end);
     }
     in_order_ = Isa::kLosesRequests && kHeads == 1 && rows(kFirstPart, count_ - 1).base != rows(kFirstPart, 0).base;
     if constexpr (kStreams) streams_ = kHeads > 1 || (!in_order_ && are_streams<Isa, kType>(groups_[0].heads, kRowsOfHead));
@@ -173,7 +173,7 @@ class FewTurns {
   std::int64_t tokens_ = 0;  // that is, of each head
   float* weights_ = nullptr;
   bool streams_ = false;  // several heads always are
-  // Where requests get lost, those of heads side by side (not of the halves of one) go in memory's order: while a head's keys
+  // Where requests get lost, those of heads side by side (not of the parts of one) go in memory's order: while a head's keys
   // or values are read, as many rows of those are asked for that lie next, of all heads.
   bool in_order_ = false;
   std::int64_t distances_[kOperands][std::size_t{kMostTogether / kHeads}];  // from the first group's rows, bytes

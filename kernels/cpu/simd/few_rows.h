@@ -96,12 +96,19 @@ inline Words<Isa> behind(std::int64_t bytes) {
   return load<Words<Isa>>(kZerosAndOnes.data() + kSize - bytes);
 }
 
+/// Where the vector begins that has elements [d, ...) of a row: where it would reach beyond, it ends with the row.
+/// @tparam kDepth elements in a lane
+template <class Isa, int kDepth>
+std::int64_t begin_of_last(std::int64_t d, std::int64_t width) {
+  return std::min(d, std::max<std::int64_t>(width - kDepth * Isa::kLanes, 0));
+}
+
 /// Elements [d, ...) of a row, the last vector of it. It ends where the row does, so that it is one load that reads nothing
 /// behind: elements before d are zeros. Worked example: of 72 elements in vectors of 32, that from 64 on is elements 40 to 71,
 /// the first 24 of them zeros. Rows narrower than a vector have zeros behind their end instead.
 template <class Isa, DType kType, int kDepth>
 inline Words<Isa> last_words(const std::byte* row, std::int64_t stride, std::int64_t d, std::int64_t width) {
-  const std::int64_t begin = std::min(d, std::max<std::int64_t>(width - kDepth * Isa::kLanes, 0));
+  const std::int64_t begin = begin_of_last<Isa, kDepth>(d, width);
   return row_words<Isa, kType, kDepth>(row, stride, begin, width) &
          behind<Isa>((d - begin) * (std::int64_t{sizeof(float)} / kDepth));
 }

@@ -122,7 +122,7 @@ template <class Isa, DType kType, int kRows>
                                           const float* weights, float* out, std::int64_t row_stride,
                                           Requests<Isa> requests) {
   using F = Floats<Isa>;
-  const std::int64_t begin = std::min(e, std::max<std::int64_t>(keys.width - Isa::kLanes, 0));
+  const std::int64_t begin = begin_of_last<Isa, 1>(e, keys.width);
   const std::int64_t offset = begin * keys.element_stride * std::int64_t{sizeof(Bits<kType>)};
   F sums[std::size_t{kRows}] = {};
   for (std::int64_t j = 0; j < values.count; ++j) {

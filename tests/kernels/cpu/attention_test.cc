@@ -108,8 +108,9 @@ Tensor gapped(const Tensor& rows) {
   return result;
 }
 
-// Every width that is taken whole and a wider one, heads in groups of every size and one by one, keys that fill turns or do not; in any layout, and as a
-// cache has them: each token's heads side by side, with and without gaps, in one piece or in blocks.
+// Every width that is taken whole and a wider one, heads in groups of every size and one by one, keys that fill turns or do
+// not; in any layout, and as a cache has them: each token's heads side by side, with and without gaps, in one piece or in
+// blocks.
 TEST_P(CpuAttention, AgreesWithTheReferenceAtOneOrTwoRowsOfAHead) {
   Draw draw(10);
   constexpr std::pair<std::int64_t, std::int64_t> kHeadsAndGroups[] = {{1, 1}, {1, 2}, {2, 1}, {2, 2}, {3, 1}, {4, 1},
